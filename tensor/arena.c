@@ -40,12 +40,12 @@ void tl_memory_give(tl_memory *memory, void *pointer, size_t bytes)
 
 /* ---- arena ---------------------------------------------------------------- */
 
-struct tl_chunk {
-    struct tl_chunk *next;
+struct tl_arena_chunk {
+    struct tl_arena_chunk *next;
     size_t bytes; /* header included */
 };
 
-static char *chunk_start(tl_chunk *chunk)
+static char *chunk_start(tl_arena_chunk *chunk)
 {
     return (char *)chunk + TL_ALIGN;
 }
@@ -55,7 +55,7 @@ void tl_arena_init(tl_arena *arena, tl_memory *memory)
     *arena = (tl_arena){.memory = memory};
 }
 
-static void enter_chunk(tl_arena *arena, tl_chunk *chunk)
+static void enter_chunk(tl_arena *arena, tl_arena_chunk *chunk)
 {
     arena->current = chunk;
     arena->next = chunk_start(chunk);
@@ -73,7 +73,7 @@ void tl_arena_reset(tl_arena *arena)
 void tl_arena_free(tl_arena *arena)
 {
     arena->memory->live -= arena->used;
-    for (tl_chunk *chunk = arena->first, *next; chunk; chunk = next) {
+    for (tl_arena_chunk *chunk = arena->first, *next; chunk; chunk = next) {
         next = chunk->next;
         tl_memory_give(arena->memory, chunk, chunk->bytes);
     }
@@ -85,8 +85,8 @@ void tl_arena_free(tl_arena *arena)
  * large as the last, inserted behind the current one. */
 void *tl_arena_grow(tl_arena *arena, size_t bytes)
 {
-    tl_chunk *last = arena->current;
-    for (tl_chunk *kept = last ? last->next : NULL; kept; last = kept, kept = kept->next)
+    tl_arena_chunk *last = arena->current;
+    for (tl_arena_chunk *kept = last ? last->next : NULL; kept; last = kept, kept = kept->next)
         if (kept->bytes - TL_ALIGN >= bytes) {
             enter_chunk(arena, kept);
             return tl_arena_get(arena, bytes);
@@ -98,12 +98,12 @@ void *tl_arena_grow(tl_arena *arena, size_t bytes)
         return NULL;
     if (size < bytes + TL_ALIGN)
         size = bytes + TL_ALIGN;
-    tl_chunk *chunk = tl_memory_get(arena->memory, size);
+    tl_arena_chunk *chunk = tl_memory_get(arena->memory, size);
     if (!chunk && size > bytes + TL_ALIGN) /* near the limit: ask for no more than is needed */
         chunk = tl_memory_get(arena->memory, size = bytes + TL_ALIGN);
     if (!chunk)
         return NULL;
-    *chunk = (tl_chunk){.bytes = size};
+    *chunk = (tl_arena_chunk){.bytes = size};
     if (last)
         last->next = chunk;
     else

@@ -42,11 +42,11 @@ static inline void tl_memory_live(tl_memory *memory, size_t more) /* bytes hande
 void *tl_system_get(size_t bytes);
 void tl_system_give(void *pointer);
 
-typedef struct tl_chunk tl_chunk;
+typedef struct tl_arena_chunk tl_arena_chunk;
 
 typedef struct tl_arena {
     tl_memory *memory;
-    tl_chunk *first, *current;
+    tl_arena_chunk *first, *current;
     char *next, *end; /* the free part of `current` */
     size_t used;      /* bytes handed out since the last reset */
 } tl_arena;

@@ -22,6 +22,8 @@ typedef struct tl_tensor_file {
 
 /* Writes a temporary file beside `path`, syncs it, and renames it over `path`: whatever goes
  * wrong (a full disk included), an older file at `path` stays whole and nothing else is left.
+ * A link at `path` is followed; what is no regular file (a device, a directory) is refused.
+ * TL_ERR_ARGUMENT for a name that occurs twice, is not UTF-8, or is "__metadata__".
  * `metadata`: 2 * metadata_count strings, or NULL. */
 TL_API tl_status tl_safetensors_save(const char *path, int count, const tl_named_tensor *entries,
                                      int metadata_count, const char *const *metadata, tl_error *error);

@@ -8,6 +8,9 @@
 
 #include "tensor.h"
 
+/* The generator itself: a block of four random words for each counter and key. */
+TL_API void tl_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
+
 typedef struct tl_random {
     uint64_t seed;
     uint64_t next; /* how many blocks of four 32-bit words were drawn; may be saved and restored */
@@ -23,7 +26,8 @@ TL_API int64_t tl_random_below(tl_random *random, int64_t bound);    /* 0..bound
 
 /* Fill a tensor of any layout; element i of the row-major order gets number i. f32 and f64
  * tensors get the same numbers up to rounding. TL_ERR_DTYPE for other dtypes, except that
- * Bernoulli also fills u8. TL_ERR_ARGUMENT for a probability outside [0, 1]. */
+ * Bernoulli also fills u8. TL_ERR_ARGUMENT for a probability outside [0, 1]. Uniform numbers
+ * lie in [low, high); the rounding (to f32, above all) may lift one to `high`. */
 TL_API tl_status tl_random_uniform(tl_random *random, tl_tensor *tensor, double low, double high);
 TL_API tl_status tl_random_normal(tl_random *random, tl_tensor *tensor, double mean, double deviation);
 TL_API tl_status tl_random_bernoulli(tl_random *random, tl_tensor *tensor, double probability);

@@ -6,10 +6,10 @@
 
 #if defined(__GNUC__)
 #define TL_API __attribute__((visibility("default")))
-#define TL_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define TL_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define TL_API
-#define TL_PRINTF(format, first)
+#define TL_PRINTF(text, first)
 #endif
 
 #define TL_STATUS_LIST(X)                                                             \

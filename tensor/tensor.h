@@ -53,7 +53,7 @@ typedef struct tl_layout {
 enum { TL_LAYOUT_TEXT = 192 }; /* room for any layout's text */
 
 /* Row-major layout of that shape. TL_ERR_ARGUMENT: more than TL_MAX_DIMS dimensions, a
- * negative size, or more elements than an int64_t counts. */
+ * negative size, or more elements than can be addressed (sizes of 0 count as 1 in this). */
 TL_API tl_status tl_layout_make(tl_layout *layout, int ndim, const int64_t *shape);
 /* Recomputes count and contiguous after shape and stride were set by hand. */
 TL_API void tl_layout_finish(tl_layout *layout);
@@ -86,7 +86,8 @@ TL_API tl_tensor *tl_tensor_zeros(tl_dtype dtype, int ndim, const int64_t *shape
 /* Copies `values` (row-major, of that dtype). */
 TL_API tl_tensor *tl_tensor_from(tl_dtype dtype, int ndim, const int64_t *shape, const void *values,
                                  tl_error *error);
-/* A contiguous copy, converted to `dtype`. Reals to integers truncate. */
+/* A contiguous copy, converted to `dtype`. Reals to integers truncate; what is out of range
+ * becomes the nearest that is not, and NaN 0. */
 TL_API tl_tensor *tl_tensor_copy(const tl_tensor *source, tl_dtype dtype, tl_error *error);
 
 /* Shape literals: tl_tensor_zeros(TL_F32, TL_SHAPE(16, 128), &error). */
@@ -98,7 +99,8 @@ TL_API void tl_tensor_release(tl_tensor *tensor);      /* NULL is fine */
 
 /* ---- views: the same numbers under another layout -------------------------- */
 
-/* Elements start, start+step, ... below stop of dimension `dim`; negative counts from the end. */
+/* Elements start, start+step, ... below stop of dimension `dim`; negative counts from the end.
+ * TL_ERR_INDEX when one of them is out of range: nothing is clipped. */
 TL_API tl_tensor *tl_tensor_slice(tl_tensor *tensor, int dim, int64_t start, int64_t stop, int64_t step,
                                   tl_error *error);
 TL_API tl_tensor *tl_tensor_permute(tl_tensor *tensor, const int *order, tl_error *error);
@@ -109,7 +111,8 @@ TL_API tl_tensor *tl_tensor_expand(tl_tensor *tensor, int ndim, const int64_t *s
 
 /* ---- reading and writing ---------------------------------------------------- */
 
-/* Copies elements, converting dtype; `source` is broadcast to the shape of `target`. */
+/* Copies elements, converting dtype; `source` is broadcast to the shape of `target`.
+ * TL_ERR_ARGUMENT for a target that is expanded itself. The two may not overlap. */
 TL_API tl_status tl_tensor_assign(tl_tensor *target, const tl_tensor *source, tl_error *error);
 TL_API tl_status tl_tensor_fill(tl_tensor *tensor, double value);
 /* Element at row-major position `i` of the view, as a double. No bounds check: see layout.count. */
@@ -118,5 +121,23 @@ TL_API void tl_tensor_set(tl_tensor *tensor, int64_t i, double value);
 /* Nested brackets, aligned columns, long dimensions cut in the middle, as NumPy prints.
  * TL_ERR_IO when the stream does not take it. */
 TL_API tl_status tl_tensor_print(const tl_tensor *tensor, FILE *stream);
+
+/* ---- a borrowed look ---------------------------------------------------------- */
+
+/* What kernels and the rules of an op see: no ownership, valid as long as what it looks at. */
+typedef struct tl_array {
+    void *data;
+    const tl_layout *layout;
+    tl_dtype dtype;
+} tl_array;
+
+static inline tl_array tl_tensor_array(const tl_tensor *tensor)
+{
+    return (tl_array){tensor->data, &tensor->layout, tensor->dtype};
+}
+
+/* An elementwise kernel: y[i] = f(x[0][i], x[1][i], ...), i < n, over contiguous numbers.
+ * `scalar` holds the op's constants, if it has any. y may be one of the x. */
+typedef void tl_kernel(int64_t n, const void *const *x, void *y, const double *scalar);
 
 #endif

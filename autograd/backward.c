@@ -1,0 +1,433 @@
+/* backward.c - the tape walked from its end to its beginning.
+ *
+ *   for id = last ... first:
+ *       g = gradient of node id                 complete: all that use it have larger ids
+ *       for each operand k that wants one:
+ *           gradient of operand k  +=  (dy/dx_k)' g
+ *
+ * A loop, no recursion, no sort. For an RNN that was unrolled onto the tape this loop is
+ * backpropagation through time, and the += into the one leaf of a weight is its sum over time. */
+#include "autograd/tape_impl.h"
+
+#include <string.h>
+
+#include "autograd/ops.h"
+#include "tensor/kernels.h"
+
+/* Handles of gradients in a node: id + 1, so that 0 says "none". */
+static uint32_t id_of(uint32_t handle)
+{
+    return handle - 1;
+}
+
+static uint32_t handle_of(uint32_t id)
+{
+    return id + 1;
+}
+
+/* ---- gradient += dx ------------------------------------------------------------------------- */
+
+/* The gradient tensor of a leaf as a loose node: what is added to it stays. */
+static bool begin_sink(tl_tape *t, tl_node *x)
+{
+    uint32_t id;
+    if (x->kept) { /* from an earlier walk over this recording */
+        x->gradient = x->kept;
+        x->kept = 0;
+        return true;
+    }
+    tl_node *sink = tl_loose_new(t, (tl_dtype)x->dtype, tl_tape_layout(t, &x->leaf->gradient->layout),
+                                 x->leaf->gradient->data, NULL, &id);
+    if (!sink)
+        return false;
+    sink->refs = 1;
+    sink->flags |= NODE_SINK;
+    x->gradient = handle_of(id);
+    return true;
+}
+
+/* May the numbers of this gradient be changed in place? Not if another gradient shares them. */
+static bool is_exclusive(uint32_t id, const tl_node *g)
+{
+    if (!(id & TL_LOOSE) || g->refs != 1)
+        return false;
+    return (g->flags & NODE_SINK) || (g->block && g->block->refs == 1 && g->layout->contiguous);
+}
+
+static bool add_in_place(tl_tape *t, tl_node *x, tl_node *sum, tl_var dx)
+{
+    tl_node *term = tl_node_at(t, dx.id);
+    if (!(term->flags & NODE_LAZY)) {
+        tl_add_into(tl_node_array(term), tl_node_array(sum));
+        return true;
+    }
+    tl_var in[2];
+    tl_array operand[2];
+    tl_call call;
+    tl_node_call(t, term, in, operand, &call);
+    call.y = tl_node_array(sum);
+    call.op->forward_add(&call);
+    if (call.op == &tl_op_sum_outer)
+        x->flags |= NODE_DEFERRED;
+    return t->error.status == TL_OK;
+}
+
+/* Room for a gradient that starts from zero, because its first term can be added but not yet computed. */
+static bool begin_zero(tl_tape *t, tl_node *x)
+{
+    uint32_t id;
+    tl_layout dense;
+    if (tl_layout_make(&dense, x->layout->ndim, x->layout->shape) != TL_OK)
+        return false;
+    tl_node *zero = tl_loose_room(t, (tl_dtype)x->dtype, tl_tape_layout(t, &dense), &id);
+    if (!zero)
+        return false;
+    memset(zero->data, 0, (size_t)dense.count * tl_dtype_size((tl_dtype)x->dtype));
+    zero->refs = 1;
+    x->gradient = handle_of(id);
+    return true;
+}
+
+static void begin(tl_tape *t, tl_node *x, uint32_t x_id)
+{
+    if (x->op)
+        t->walk.pending++;
+    else
+        tl_id_push(t, &t->walk.leaves, x_id);
+}
+
+static void replace(tl_tape *t, tl_node *x, tl_var sum)
+{
+    tl_loose_retain(t, sum.id);
+    if (x->gradient)
+        tl_loose_release(t, id_of(x->gradient));
+    x->gradient = handle_of(sum.id);
+}
+
+static bool accumulate(tl_tape *t, uint32_t x_id, tl_var dx)
+{
+    tl_node *x = tl_node_at(t, x_id);
+    bool to_sink = !x->op && t->walk.sinks && x->leaf->gradient;
+    if (!x->op && !t->walk.sinks && !(x->flags & NODE_KEEP))
+        return true; /* a leaf that tl_grad was not asked about */
+    if (!x->gradient) {
+        begin(t, x, x_id);
+        bool lazy = tl_node_at(t, dx.id)->flags & NODE_LAZY;
+        if (to_sink && !begin_sink(t, x))
+            return false;
+        if (!to_sink && lazy && !begin_zero(t, x))
+            return false;
+        if (!x->gradient) {
+            replace(t, x, dx);
+            return true;
+        }
+    }
+    tl_node *sum = tl_node_at(t, id_of(x->gradient));
+    if (!t->walk.create_graph && is_exclusive(id_of(x->gradient), sum))
+        return add_in_place(t, x, sum, dx);
+    tl_var both = tl_add(t, tl_var_of(t, id_of(x->gradient)), dx);
+    if (t->error.status)
+        return false;
+    replace(t, x, both);
+    return true;
+}
+
+/* ---- one node --------------------------------------------------------------------------------- */
+
+/* dx of an elementwise op has y's shape: it is summed over what was broadcast. */
+static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
+{
+    tl_node *n = tl_node_of(t, dx, "backward");
+    if (!n || n->layout == to || tl_layout_same_shape(n->layout, to))
+        return dx;
+    return tl_sum_to(t, dx, to->ndim, to->shape);
+}
+
+static void push_elementwise(tl_tape *t, const tl_call *c, tl_var g)
+{
+    for (int k = 0; k < c->count; k++) {
+        const tl_node *x = tl_node_at(t, c->in[k].id);
+        if (!(x->flags & NODE_NEEDS_GRADIENT))
+            continue;
+        tl_var dx = c->op->partial(c, k, g);
+        if (tl_is_none(dx))
+            continue;
+        dx = fit(t, dx, x->layout);
+        if (t->error.status || !accumulate(t, c->in[k].id, dx))
+            return;
+    }
+}
+
+static void push_general(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
+{
+    for (int k = 0; k < c->count; k++)
+        dx[k] = TL_NONE;
+    c->op->vjp(c, g, dx);
+    for (int k = 0; k < c->count && !t->error.status; k++) {
+        tl_node *x = tl_node_at(t, c->in[k].id);
+        if (tl_is_none(dx[k]) || !(x->flags & NODE_NEEDS_GRADIENT))
+            continue;
+        const tl_node *d = tl_node_at(t, dx[k].id);
+        if (!tl_layout_same_shape(d->layout, x->layout) || d->dtype != x->dtype) {
+            char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+            tl_call_fail(c, TL_ERR_SHAPE, "its derivative for operand %d is %s %s, but the operand is %s %s", k,
+                         tl_dtype_name((tl_dtype)d->dtype), tl_layout_text(d->layout, a),
+                         tl_dtype_name((tl_dtype)x->dtype), tl_layout_text(x->layout, b));
+            return;
+        }
+        accumulate(t, c->in[k].id, dx[k]);
+    }
+}
+
+static void push(tl_tape *t, uint32_t id, tl_var g)
+{
+    enum { FEW = 4 };
+    tl_var in_few[FEW], dx_few[FEW], *in = in_few, *dx = dx_few;
+    tl_array x_few[FEW], *x = x_few;
+    tl_node *n = tl_node_at(t, id);
+    tl_block *room = NULL;
+    if (n->count > FEW) {
+        room = tl_pool_get(&t->pool, (size_t)n->count * (sizeof(tl_array) + 2 * sizeof(tl_var)));
+        if (!room) {
+            tl_tape_no_memory(t);
+            return;
+        }
+        x = tl_block_data(room);
+        in = (tl_var *)(x + n->count);
+        dx = in + n->count;
+    }
+    tl_call call;
+    tl_node_call(t, n, in, x, &call);
+    call.out = tl_var_of(t, id);
+    if (n->op->kind == TL_ELEMENTWISE)
+        push_elementwise(t, &call, g);
+    else
+        push_general(t, &call, g, dx);
+    tl_pool_put(&t->pool, room);
+}
+
+/* ---- the walk ----------------------------------------------------------------------------------- */
+
+/* Takes over the reference to g. */
+static void keep_gradient(tl_tape *t, tl_node *n, uint32_t handle)
+{
+    if (!n->kept) {
+        n->kept = handle;
+        return;
+    }
+    tl_var sum = tl_add(t, tl_var_of(t, id_of(n->kept)), tl_var_of(t, id_of(handle)));
+    tl_loose_release(t, id_of(handle));
+    if (t->error.status)
+        return;
+    tl_loose_retain(t, sum.id);
+    tl_loose_release(t, id_of(n->kept));
+    n->kept = handle_of(sum.id);
+}
+
+static uint32_t complete(tl_tape *t, tl_node *n)
+{
+    uint32_t handle = n->gradient;
+    n->gradient = 0;
+    if (n->flags & NODE_DEFERRED) {
+        tl_panel_flush(t, tl_node_at(t, id_of(handle))->data);
+        n->flags &= (unsigned)~NODE_DEFERRED & 0xffu;
+    }
+    return handle;
+}
+
+static void walk_node(tl_tape *t, uint32_t id)
+{
+    tl_node *n = tl_node_at(t, id);
+    uint32_t handle = complete(t, n), mark = t->recent.count;
+    t->walk.pending--;
+    t->scopes.current = n->scope;
+    if (n->flags & NODE_CONSUMED) {
+        tl_tape_fail(t, TL_ERR_CONSUMED,
+                     "backward: %s has been walked back already; record it anew after tl_tape_reset, cut the "
+                     "graph before it with tl_detach, or walk the first time with tl_backward_retain",
+                     n->op->name);
+    } else {
+        push(t, id, tl_var_of(t, id_of(handle)));
+        if (!t->walk.retain)
+            n->flags |= NODE_CONSUMED;
+    }
+    if (n->flags & NODE_KEEP)
+        keep_gradient(t, n, handle);
+    else
+        tl_loose_release(t, id_of(handle));
+    if (!t->walk.create_graph)
+        tl_recent_sweep(t, mark);
+}
+
+static void finish_leaves(tl_tape *t)
+{
+    for (uint32_t i = 0; i < t->walk.leaves.count; i++) {
+        tl_node *n = tl_node_at(t, t->walk.leaves.id[i]);
+        if (n->gradient)
+            keep_gradient(t, n, complete(t, n));
+    }
+    t->walk.leaves.count = 0;
+}
+
+/* Walks back from `from`, whose gradient is `seed`. */
+static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
+{
+    how.leaves = t->walk.leaves;
+    how.active = true;
+    t->walk = how;
+    uint32_t scope = t->scopes.current;
+    if (!how.create_graph)
+        tl_no_record_begin(t);
+    accumulate(t, from, seed);
+    for (uint32_t id = from + 1; t->walk.pending && !t->error.status && id-- > 0;)
+        if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)
+            walk_node(t, id);
+    if (!t->error.status)
+        finish_leaves(t);
+    if (!how.create_graph)
+        tl_no_record_end(t, 0, NULL);
+    t->walk.active = false;
+    if (!t->error.status)
+        t->scopes.current = scope;
+    return t->error.status;
+}
+
+static tl_var one_like(tl_tape *t, const tl_node *n)
+{
+    return tl_full(t, (tl_dtype)n->dtype, n->layout->ndim, n->layout->shape, 1);
+}
+
+static tl_status backward(tl_tape *t, tl_var loss, bool retain)
+{
+    tl_node *n = tl_node_of(t, loss, "backward");
+    char shape[TL_LAYOUT_TEXT];
+    if (!n)
+        return t->error.status;
+    if (n->layout->count != 1)
+        return tl_tape_fail(t, TL_ERR_SHAPE,
+                            "backward: starts from one element, not %s; take a sum or a mean, or tl_grad",
+                            tl_layout_text(n->layout, shape));
+    if (!(n->flags & NODE_NEEDS_GRADIENT))
+        return tl_tape_fail(t, TL_ERR_ARGUMENT, "backward: the loss depends on no leaf that wants a gradient");
+    tl_var seed = one_like(t, n);
+    if (t->error.status)
+        return t->error.status;
+    return walk(t, loss.id, seed, (tl_walk){.sinks = true, .retain = retain});
+}
+
+tl_status tl_backward(tl_tape *t, tl_var loss)
+{
+    return backward(t, loss, false);
+}
+
+tl_status tl_backward_retain(tl_tape *t, tl_var loss)
+{
+    return backward(t, loss, true);
+}
+
+/* ---- gradients of chosen variables ------------------------------------------------------------- */
+
+typedef struct saved_node {
+    uint32_t kept;
+    bool keep;
+} saved_node;
+
+/* Inputs are marked "keep" for the time of the walk; what the user had asked for before is put
+ * back afterwards, in reverse, so that an input that is given twice comes out right. */
+static void ask_inputs(tl_tape *t, int count, const tl_var *inputs, saved_node *saved)
+{
+    for (int k = 0; k < count; k++) {
+        tl_node *x = tl_node_at(t, inputs[k].id);
+        saved[k] = (saved_node){x->kept, x->flags & NODE_KEEP};
+        x->kept = 0;
+        x->flags |= NODE_KEEP;
+    }
+}
+
+static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const saved_node *saved, tl_var *grads)
+{
+    for (int k = 0; k < count; k++) {
+        tl_node *x = tl_node_at(t, inputs[k].id);
+        if (x->kept) {
+            tl_loose_retain(t, id_of(x->kept));
+            grads[k] = tl_var_of(t, id_of(x->kept));
+        } else {
+            grads[k] = tl_full(t, (tl_dtype)x->dtype, x->layout->ndim, x->layout->shape, 0);
+        }
+    }
+    for (int k = count - 1; k >= 0; k--) {
+        tl_node *x = tl_node_at(t, inputs[k].id);
+        if (x->kept && x->kept != saved[k].kept)
+            tl_loose_release(t, id_of(x->kept));
+        x->kept = saved[k].kept;
+        if (!saved[k].keep)
+            x->flags &= (unsigned)~NODE_KEEP & 0xffu;
+    }
+}
+
+static bool grad_fits(tl_tape *t, tl_var output, tl_var *seed, int count, const tl_var *inputs)
+{
+    tl_node *y = tl_node_of(t, output, "grad");
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    for (int k = 0; y && k < count; k++) {
+        tl_node *x = tl_node_of(t, inputs[k], "grad");
+        if (x && (inputs[k].id & TL_LOOSE))
+            tl_tape_fail(t, TL_ERR_ARGUMENT, "grad: input %d was not recorded", k);
+        else if (x && !(x->flags & NODE_NEEDS_GRADIENT))
+            tl_tape_fail(t, TL_ERR_ARGUMENT, "grad: input %d wants no gradient: it depends on no leaf", k);
+    }
+    if (!y || t->error.status)
+        return false;
+    if (output.id & TL_LOOSE) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "grad: the output was not recorded");
+        return false;
+    }
+    if (tl_is_none(*seed)) {
+        if (y->layout->count != 1)
+            tl_tape_fail(t, TL_ERR_SHAPE, "grad: an output of shape %s needs an output_grad",
+                         tl_layout_text(y->layout, a));
+        else
+            *seed = one_like(t, y);
+        return t->error.status == TL_OK;
+    }
+    tl_node *g = tl_node_of(t, *seed, "grad");
+    if (g && (!tl_layout_same_shape(g->layout, y->layout) || g->dtype != y->dtype))
+        tl_tape_fail(t, TL_ERR_SHAPE, "grad: output_grad is %s %s, but the output is %s %s",
+                     tl_dtype_name((tl_dtype)g->dtype), tl_layout_text(g->layout, a),
+                     tl_dtype_name((tl_dtype)y->dtype), tl_layout_text(y->layout, b));
+    return t->error.status == TL_OK;
+}
+
+tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,
+                  bool create_graph, tl_var *grads)
+{
+    for (int k = 0; k < count; k++)
+        grads[k] = tl_poison(t);
+    if (!grad_fits(t, output, &output_grad, count, inputs))
+        return t->error.status;
+    tl_block *room = tl_pool_get(&t->pool, (size_t)count * sizeof(saved_node));
+    if (!room)
+        return tl_tape_no_memory(t);
+    saved_node *saved = tl_block_data(room);
+    ask_inputs(t, count, inputs, saved);
+    if (tl_node_at(t, output.id)->flags & NODE_NEEDS_GRADIENT)
+        walk(t, output.id, output_grad, (tl_walk){.create_graph = create_graph, .retain = true});
+    collect_inputs(t, count, inputs, saved, grads);
+    tl_pool_put(&t->pool, room);
+    return t->error.status;
+}
+
+void tl_keep_gradient(tl_tape *t, tl_var v)
+{
+    tl_node *n = tl_node_of(t, v, "keep_gradient");
+    if (n && (v.id & TL_LOOSE))
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "keep_gradient: the variable was not recorded");
+    else if (n)
+        n->flags |= NODE_KEEP;
+}
+
+tl_var tl_gradient(tl_tape *t, tl_var v)
+{
+    tl_node *n = tl_node_of(t, v, "gradient");
+    return n && !(v.id & TL_LOOSE) && n->kept ? tl_var_of(t, id_of(n->kept)) : TL_NONE;
+}

@@ -1,0 +1,99 @@
+/* ops.h - the ops, as users call them.
+ *
+ * Every function returns a variable of the tape; when something does not fit, a poisoned one, and
+ * the tape holds the message (see tape.h). Values are computed at once. Reals are f32 or f64, and
+ * are not mixed. Elementwise ops broadcast as NumPy does. Letters: T time, B batch, I input,
+ * H hidden, C classes. */
+#ifndef TL_OPS_H
+#define TL_OPS_H
+
+#include "op.h"
+
+/* The ops as structs, for those who enumerate or apply them by themselves: tl_op_add, tl_op_mul ... */
+#define TL_OP(name) extern TL_API const tl_op tl_op_##name;
+#include "ops.def"
+#undef TL_OP
+
+/* ---- elementwise ----------------------------------------------------------------- */
+
+TL_API tl_var tl_neg(tl_tape *t, tl_var x);
+TL_API tl_var tl_add(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_sub(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_mul(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b); /* division by zero as in IEEE 754 */
+TL_API tl_var tl_affine(tl_tape *t, tl_var x, double scale, double shift); /* scale x + shift */
+TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w);           /* a + w (b - a) */
+TL_API tl_var tl_exp(tl_tape *t, tl_var x);
+TL_API tl_var tl_log(tl_tape *t, tl_var x);
+TL_API tl_var tl_square(tl_tape *t, tl_var x);
+TL_API tl_var tl_relu(tl_tape *t, tl_var x); /* max(x, 0); derivative 0 at 0 */
+TL_API tl_var tl_tanh(tl_tape *t, tl_var x);
+TL_API tl_var tl_sigmoid(tl_tape *t, tl_var x); /* 1 / (1 + exp(-x)) */
+
+/* Companions of derivatives, in terms of the result y where that is cheaper. */
+TL_API tl_var tl_relu_grad(tl_tape *t, tl_var g, tl_var x);    /* g where x > 0, else 0 */
+TL_API tl_var tl_tanh_grad(tl_tape *t, tl_var g, tl_var y);    /* g (1 - y y) */
+TL_API tl_var tl_sigmoid_grad(tl_tape *t, tl_var g, tl_var y); /* g y (1 - y) */
+
+/* ---- shape: views, unless it says copy ------------------------------------------- */
+
+/* x itself if its numbers lie row-major without gaps; otherwise a copy that does. */
+TL_API tl_var tl_contiguous(tl_tape *t, tl_var x);
+/* One size may be -1: it is worked out. A copy where x's strides do not allow a view. */
+TL_API tl_var tl_reshape(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
+TL_API tl_var tl_permute(tl_tape *t, tl_var x, int ndim, const int *order);
+TL_API tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1);
+TL_API tl_var tl_expand(tl_tape *t, tl_var x, int ndim, const int64_t *shape); /* NumPy's broadcast_to */
+/* Elements start, start+step, ... below stop; negative dim, start and stop count from the end;
+ * start and stop are clipped to the size as in Python. step >= 1. */
+TL_API tl_var tl_slice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t stop, int64_t step);
+/* The adjoint of slice: y is zero and of that size along dim, but for the slice, which is x. A copy. */
+TL_API tl_var tl_unslice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t step, int64_t size);
+TL_API tl_var tl_select(tl_tape *t, tl_var x, int dim, int64_t index); /* x[index] along dim, which goes */
+TL_API tl_var tl_concat(tl_tape *t, int count, const tl_var *x, int dim); /* along a dimension; a copy */
+TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim);  /* along a new one; a copy */
+/* `pieces` equal parts along dim, into out[0..pieces-1]. */
+TL_API void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out);
+
+/* ---- reductions ------------------------------------------------------------------ */
+
+/* Over `count` axes; count 0: over all of them, to a scalar. keepdim leaves sizes of 1. */
+TL_API tl_var tl_sum_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_mean_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_sum(tl_tape *t, tl_var x);  /* over all */
+TL_API tl_var tl_mean(tl_tape *t, tl_var x); /* over all; NaN for no elements */
+/* Sums x to a shape that can be broadcast to x's: the adjoint of broadcasting. */
+TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
+
+/* ---- matrix products ------------------------------------------------------------- */
+
+/* [..,M,K] x [..,K,N]; leading dimensions are broadcast. At least two dimensions each. */
+TL_API tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b);
+/* x: [..,I], w: [O,I] as PyTorch stores it, b: [O] or TL_NONE; y = x W' + b: [..,O]. On a tape the
+ * weight is laid out for the processor once, however many steps use it. */
+TL_API tl_var tl_linear_op(tl_tape *t, tl_var x, tl_var w, tl_var b);
+/* x: [..,O], w: [O,I]; y = x W: [..,I]. */
+TL_API tl_var tl_linear_transposed(tl_tape *t, tl_var x, tl_var w);
+/* a: [..,M], b: [..,N] of the same leading sizes; y = sum over them of the outer products: [M,N]. */
+TL_API tl_var tl_sum_outer(tl_tape *t, tl_var a, tl_var b);
+
+/* ---- indexing -------------------------------------------------------------------- */
+
+/* table: [N,E], index: i64 of any shape, 0 <= index < N; y: [index.shape, E]. */
+TL_API tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index);
+/* Its adjoint. x: [index.shape, E]; y: [rows,E], y[index[i]] += x[i]. */
+TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
+
+/* ---- losses ---------------------------------------------------------------------- */
+
+typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_reduction;
+
+TL_API tl_var tl_softmax(tl_tape *t, tl_var x);     /* along the last dimension */
+TL_API tl_var tl_log_softmax(tl_tape *t, tl_var x); /* along the last dimension */
+/* logits: [..,C], target: i64 [..] in 0..C-1. -log softmax(logits)[target] in nats: the mean over
+ * all rows, their sum, or each. */
+TL_API tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction reduction);
+/* mean (sum, each) of (a - b)^2 over all elements. */
+TL_API tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction);
+
+#endif

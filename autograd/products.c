@@ -1,0 +1,147 @@
+/* products.c - matrix products that a tape does in larger pieces than it is asked to.
+ *
+ * A recurrent weight W meets a product at every time step, twice:
+ *
+ *   forward    y_t = h_{t-1} W'       W is laid out for the micro-kernel once, not T times
+ *   backward   dW += dy_t' h_{t-1}    B rows each: too few for a good product. The rows of many
+ *                                     steps are collected in a panel, which is multiplied when
+ *                                     it is full or the gradient is complete:
+ *
+ *                    dy_T'  |  h_{T-1}
+ *                    ...    |  ...            dW += [dy_T' ... dy_1'] [h_{T-1}; ...; h_0]
+ *                    dy_1'  |  h_0
+ *
+ * Any op list that uses W in this way gains, built in or not. */
+#include "autograd/tape_impl.h"
+
+enum {
+    PANEL_ROWS = 384,     /* as many as the product reads at a time */
+    MANY_ROWS = 192,      /* enough for a product of their own */
+    PANEL_BYTES = 1 << 26 /* a panel that would take more is not worth it */
+};
+
+static tl_matrix weight_matrix(const tl_node *w, bool transposed)
+{
+    const tl_layout *l = w->layout;
+    tl_matrix m = {w->data, l->shape[0], l->shape[1], l->stride[0], l->stride[1]};
+    return transposed ? tl_matrix_transposed(m) : m;
+}
+
+const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
+{
+    uint64_t key = ((uint64_t)weight.id << 1 | (transposed ? 1 : 0)) + 1;
+    tl_packed *packed = tl_map_find(&t->packed, key);
+    if (packed)
+        return packed;
+    const tl_node *w = tl_node_at(t, weight.id);
+    tl_dtype dtype = (tl_dtype)w->dtype;
+    tl_matrix m = weight_matrix(w, transposed);
+    void *data = tl_arena_get(&t->arena, tl_packed_bytes(t->blas, dtype, TL_WEIGHT_SIDE, m.rows, m.cols));
+    packed = tl_arena_get(&t->arena, sizeof *packed);
+    if (!data || !packed) {
+        tl_tape_no_memory(t);
+        return NULL;
+    }
+    *packed = tl_packed_over(t->blas, dtype, TL_WEIGHT_SIDE, m.rows, m.cols, data);
+    tl_packed_write(packed, 0, m);
+    return tl_map_insert(t, &t->packed, key, packed) ? packed : NULL;
+}
+
+/* ---- panels of outer products -------------------------------------------------------------- */
+
+static tl_panel *find_panel(tl_tape *t, const void *target)
+{
+    for (uint32_t i = 0; i < t->panel_count; i++)
+        if (t->panels[i].target == target)
+            return &t->panels[i];
+    return NULL;
+}
+
+static tl_panel *unused_panel(tl_tape *t)
+{
+    tl_panel *unused = find_panel(t, NULL);
+    if (unused)
+        return unused;
+    if (t->panel_count == t->panel_capacity) {
+        uint32_t capacity = t->panel_capacity ? 2 * t->panel_capacity : 8;
+        tl_panel *larger = tl_memory_get(&t->memory, capacity * sizeof *larger);
+        if (!larger)
+            return NULL;
+        for (uint32_t i = 0; i < t->panel_count; i++)
+            larger[i] = t->panels[i];
+        tl_memory_give(&t->memory, t->panels, t->panel_capacity * sizeof *t->panels);
+        t->panels = larger;
+        t->panel_capacity = capacity;
+    }
+    t->panels[t->panel_count] = (tl_panel){0};
+    return &t->panels[t->panel_count++];
+}
+
+static size_t side_bytes(const tl_tape *t, tl_dtype dtype, tl_side side, int64_t n)
+{
+    return tl_packed_bytes(t->blas, dtype, side, PANEL_ROWS, n);
+}
+
+static tl_panel *open_panel(tl_tape *t, tl_dtype dtype, tl_matrix target)
+{
+    tl_panel *p = unused_panel(t);
+    tl_block *a = tl_pool_get(&t->pool, side_bytes(t, dtype, TL_BATCH_SIDE, target.rows));
+    tl_block *b = tl_pool_get(&t->pool, side_bytes(t, dtype, TL_WEIGHT_SIDE, target.cols));
+    if (!p || !a || !b) {
+        tl_pool_put(&t->pool, a);
+        tl_pool_put(&t->pool, b);
+        tl_tape_no_memory(t);
+        return NULL;
+    }
+    *p = (tl_panel){.target = target.data, .a_block = a, .b_block = b, .matrix = target};
+    p->a = tl_packed_over(t->blas, dtype, TL_BATCH_SIDE, PANEL_ROWS, target.rows, tl_block_data(a));
+    p->b = tl_packed_over(t->blas, dtype, TL_WEIGHT_SIDE, PANEL_ROWS, target.cols, tl_block_data(b));
+    return p;
+}
+
+static void multiply(tl_tape *t, tl_panel *p)
+{
+    tl_packed_outer(t->blas, &p->a, &p->b, p->rows, p->matrix);
+    p->rows = 0;
+}
+
+static void close_panel(tl_tape *t, tl_panel *p)
+{
+    tl_pool_put(&t->pool, p->a_block);
+    tl_pool_put(&t->pool, p->b_block);
+    *p = (tl_panel){0};
+}
+
+void tl_panel_flush(tl_tape *t, const void *target)
+{
+    tl_panel *p = find_panel(t, target);
+    if (p) {
+        multiply(t, p);
+        close_panel(t, p);
+    }
+}
+
+void tl_panels_drop(tl_tape *t)
+{
+    for (uint32_t i = 0; i < t->panel_count; i++)
+        if (t->panels[i].target)
+            close_panel(t, &t->panels[i]);
+}
+
+bool tl_tape_add_outer(tl_tape *t, tl_dtype dtype, tl_matrix a, tl_matrix b, tl_matrix target)
+{
+    size_t bytes = side_bytes(t, dtype, TL_BATCH_SIDE, a.cols) + side_bytes(t, dtype, TL_WEIGHT_SIDE, b.cols);
+    if (a.rows >= MANY_ROWS || bytes > PANEL_BYTES) {
+        tl_blas_product(t->blas, dtype, tl_matrix_transposed(a), b, 1, target);
+        return true;
+    }
+    tl_panel *p = find_panel(t, target.data);
+    if (!p && !(p = open_panel(t, dtype, target)))
+        return false;
+    if (p->rows + a.rows > PANEL_ROWS)
+        multiply(t, p);
+    tl_packed_write(&p->a, p->rows, a);
+    tl_packed_write(&p->b, p->rows, b);
+    p->rows += a.rows;
+    return true;
+}

@@ -1,0 +1,72 @@
+/* kernels.h - plain loops over plain arrays, and the driver that feeds them strided ones. (internal)
+ *
+ * Every kernel exists for f32 and f64 and is one source text (kernels_*.inl). Elementwise
+ * kernels see contiguous runs only; tl_map cuts strided and broadcast operands into such runs. */
+#ifndef TL_KERNELS_H
+#define TL_KERNELS_H
+
+#include "tensor/tensor.h"
+
+/* name, operands */
+#define TL_KERNEL_LIST(X) \
+    X(neg, 1)             \
+    X(add, 2)             \
+    X(sub, 2)             \
+    X(mul, 2)             \
+    X(div, 2)             \
+    X(affine, 1)          \
+    X(lerp, 3)            \
+    X(exp, 1)             \
+    X(log, 1)             \
+    X(square, 1)          \
+    X(relu, 1)            \
+    X(relu_grad, 2)       \
+    X(tanh, 1)            \
+    X(tanh_grad, 2)       \
+    X(sigmoid, 1)         \
+    X(sigmoid_grad, 2)
+
+#define X(name, operands) extern tl_kernel *const tl_kernel_##name[2]; /* [TL_F32], [TL_F64] */
+TL_KERNEL_LIST(X)
+#undef X
+
+enum { TL_MAP_MOST = 4 };
+
+/* Applies `kernel` to every element. x[k].layout must have y's shape (see tl_layout_expand);
+ * strides are arbitrary, y's too. count <= TL_MAP_MOST; all of y's dtype. */
+void tl_map(tl_kernel *kernel, int count, const tl_array *x, tl_array y, const double *scalar);
+
+/* y = x, and y += x (reals only), for two layouts of one shape; y's strides are not zero. */
+void tl_copy(tl_array x, tl_array y);
+void tl_add_into(tl_array x, tl_array y);
+
+/* y += x, summed over the dimensions that y's shape must be broadcast along to become x's. */
+void tl_sum_into(tl_array x, tl_array y);
+/* *y += sum of n numbers, `stride` apart; accumulated in double. */
+void tl_sum_run(tl_dtype dtype, int64_t n, const void *x, int64_t stride, void *y);
+
+/* Sum of x[i]^2 in double, whatever the dtype. */
+double tl_sum_squares(tl_dtype dtype, int64_t n, const void *x);
+/* x *= factor */
+void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor);
+
+/* One row of a softmax: y = exp(x - max) / sum; returns log sum exp(x). */
+double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y);
+double tl_log_sum_exp(tl_dtype dtype, int64_t n, const void *x);
+
+/* ---- steps of the optimisers, one tensor at a time --------------------------- */
+
+/* v = momentum v + g;  p -= rate v */
+void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate, double momentum,
+                 double weight_decay);
+
+typedef struct tl_adam_rates {
+    double rate, beta1, beta2, epsilon, weight_decay;
+    double correction1, correction2; /* 1 - beta^t */
+} tl_adam_rates;
+
+/* Kingma and Ba, "Adam", ICLR 2015, algorithm 1; weight decay decoupled (AdamW). */
+void tl_adam_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *m, void *v,
+                  const tl_adam_rates *rates);
+
+#endif

@@ -1,0 +1,76 @@
+/* kernels_rows.c - sums, softmax rows and the optimisers' steps, for both real types. */
+#include "tensor/kernels.h"
+
+#include "tensor/clones.h"
+#include "tensor/vmath.h"
+
+#define TL_PRAGMA(text) _Pragma(#text)
+#define TL_SIMD TL_PRAGMA(omp simd)
+#define TL_SIMD_SUM(variable) TL_PRAGMA(omp simd reduction(+ : variable))
+
+#define root_f32 sqrtf
+#define root_f64 sqrt
+
+#define real float
+#define R(name) name##_f32
+#define M(name) tl_##name##_f32
+#include "tensor/kernels_rows.inl"
+#undef real
+#undef R
+#undef M
+
+#define real double
+#define R(name) name##_f64
+#define M(name) tl_##name##_f64
+#include "tensor/kernels_rows.inl"
+#undef real
+#undef R
+#undef M
+
+void tl_sum_run(tl_dtype dtype, int64_t n, const void *x, int64_t stride, void *y)
+{
+    if (dtype == TL_F32)
+        *(float *)y += (float)sum_f32(n, x, stride);
+    else
+        *(double *)y += sum_f64(n, x, stride);
+}
+
+double tl_sum_squares(tl_dtype dtype, int64_t n, const void *x)
+{
+    return dtype == TL_F32 ? sum_squares_f32(n, x) : sum_squares_f64(n, x);
+}
+
+void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor)
+{
+    if (dtype == TL_F32)
+        scale_f32(n, x, (float)factor);
+    else
+        scale_f64(n, x, factor);
+}
+
+double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y)
+{
+    return dtype == TL_F32 ? softmax_row_f32(n, x, y) : softmax_row_f64(n, x, y);
+}
+
+double tl_log_sum_exp(tl_dtype dtype, int64_t n, const void *x)
+{
+    return tl_softmax_row(dtype, n, x, NULL);
+}
+
+void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate, double momentum,
+                 double weight_decay)
+{
+    if (dtype == TL_F32)
+        sgd_f32(n, p, g, v, (float)rate, (float)momentum, (float)weight_decay);
+    else
+        sgd_f64(n, p, g, v, rate, momentum, weight_decay);
+}
+
+void tl_adam_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *m, void *v, const tl_adam_rates *rates)
+{
+    if (dtype == TL_F32)
+        adam_f32(n, p, g, m, v, rates);
+    else
+        adam_f64(n, p, g, m, v, rates);
+}

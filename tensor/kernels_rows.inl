@@ -1,0 +1,84 @@
+/* kernels_rows.inl - included by kernels_rows.c once for each real type: what is done to a
+ * whole run of numbers at a time. Sums are kept in double. */
+
+TL_CLONES static double R(sum)(int64_t n, const real *x, int64_t stride)
+{
+    double sum = 0;
+    if (stride == 1) {
+        TL_SIMD_SUM(sum)
+        for (int64_t i = 0; i < n; i++)
+            sum += x[i];
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            sum += x[i * stride];
+    }
+    return sum;
+}
+
+TL_CLONES static double R(sum_squares)(int64_t n, const real *x)
+{
+    double sum = 0;
+    TL_SIMD_SUM(sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+TL_CLONES static void R(scale)(int64_t n, real *x, real factor)
+{
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= factor;
+}
+
+/* A NaN anywhere makes the largest NaN, and so the whole row. */
+static real R(largest)(int64_t n, const real *x)
+{
+    real largest = n ? x[0] : 0;
+    for (int64_t i = 1; i < n; i++)
+        if (!(x[i] <= largest))
+            largest = x[i];
+    return largest;
+}
+
+/* log sum exp(x) = m + log sum exp(x - m); y = exp(x - m) / sum unless it is NULL. */
+TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y)
+{
+    real largest = R(largest)(n, x);
+    double sum = 0;
+    if (!y) {
+        TL_SIMD_SUM(sum)
+        for (int64_t i = 0; i < n; i++)
+            sum += M(exp)(x[i] - largest);
+        return (double)largest + log(sum);
+    }
+    TL_SIMD_SUM(sum)
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = M(exp)(x[i] - largest);
+        sum += y[i];
+    }
+    R(scale)(n, y, (real)(1 / sum));
+    return (double)largest + log(sum);
+}
+
+TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum, real decay)
+{
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = momentum * v[i] + (g[i] + decay * p[i]);
+        p[i] -= rate * v[i];
+    }
+}
+
+TL_CLONES static void R(adam)(int64_t n, real *p, const real *g, real *m, real *v, const tl_adam_rates *r)
+{
+    const real beta1 = (real)r->beta1, beta2 = (real)r->beta2, epsilon = (real)r->epsilon;
+    const real step = (real)(r->rate / r->correction1), root = (real)(1 / sqrt(r->correction2));
+    const real keep = (real)(1 - r->rate * r->weight_decay);
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++) {
+        m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+        v[i] = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+        p[i] = keep * p[i] - step * m[i] / (R(root)(v[i]) * root + epsilon);
+    }
+}

@@ -493,6 +493,14 @@ bool tl_needs_gradient(tl_tape *t, tl_var v)
     return n && (n->flags & NODE_NEEDS_GRADIENT);
 }
 
+void *tl_scratch(tl_tape *t, size_t bytes)
+{
+    void *room = t->error.status ? NULL : tl_arena_get(&t->arena, bytes);
+    if (!room)
+        tl_tape_no_memory(t);
+    return room;
+}
+
 tl_tape_usage tl_tape_measure(const tl_tape *t)
 {
     return (tl_tape_usage){.variables = t->nodes.count,

@@ -129,6 +129,10 @@ TL_API tl_tensor *tl_value_copy(tl_tape *t, tl_var v);
 TL_API double tl_item(tl_tape *t, tl_var v);
 TL_API bool tl_needs_gradient(tl_tape *t, tl_var v);
 
+/* Bytes for the caller's own use (64-byte aligned, not cleared) that live until the tape is reset, and
+ * cost no system call once the tape has grown. NULL with the error recorded. */
+TL_API void *tl_scratch(tl_tape *t, size_t bytes);
+
 typedef struct tl_tape_usage {
     uint32_t variables;    /* recorded since the last reset */
     size_t live, peak;     /* bytes in use, and their largest number since the tape was made */

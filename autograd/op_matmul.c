@@ -37,7 +37,7 @@ static int64_t last_size(const tl_layout *layout)
     return layout->shape[layout->ndim - 1];
 }
 
-/* An array of shape [..,n] as a matrix of rows: its own numbers where the strides allow, otherwise a
+/* An array of shape [..,n] as a matrix of contiguous rows: its own numbers where the strides allow, otherwise a
  * copy in *copy, which the caller gives back to the pool. */
 static bool rows_of(tl_tape *t, tl_array x, tl_matrix *m, tl_block **copy)
 {
@@ -48,8 +48,8 @@ static bool rows_of(tl_tape *t, tl_array x, tl_matrix *m, tl_block **copy)
     int64_t shape[2] = {rows, cols};
     if (tl_layout_make(&flat, 2, shape) != TL_OK)
         return false;
-    if (tl_layout_reshape(x.layout, &flat, &view)) {
-        *m = (tl_matrix){x.data, rows, cols, view.stride[0], view.stride[1]};
+    if (tl_layout_reshape(x.layout, &flat, &view) && (view.stride[1] == 1 || cols == 1)) {
+        *m = (tl_matrix){x.data, rows, cols, view.stride[0], 1};
         return true;
     }
     *copy = tl_pool_get(&t->pool, (size_t)flat.count * tl_dtype_size(x.dtype));
@@ -154,7 +154,17 @@ tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b)
     return tl_apply(t, &tl_op_matmul, 2, in, NULL);
 }
 
-/* ---- linear: x [..,I], w [O,I], b [O]: y = x W' + b;  flag 1: x [..,O], y = x W ---------------------- */
+/* ---- linear: x [..,I], w [O,I], b [O] or like y: y = x W' + b;  flag 1: x [..,O], y = x W ------------ */
+
+static bool bias_fits(const tl_call *c, const tl_layout *y)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    const tl_layout *bias = c->x[2].layout;
+    if (bias->ndim == 1 ? bias->shape[0] == last_size(y) : tl_layout_same_shape(bias, y))
+        return true;
+    return tl_call_fail(c, TL_ERR_SHAPE, "wants a bias of [%lld] or %s, not %s", (long long)last_size(y),
+                        tl_layout_text(y, a), tl_layout_text(bias, b));
+}
 
 static bool linear_shape(tl_call *c, tl_layout *layout)
 {
@@ -168,56 +178,52 @@ static bool linear_shape(tl_call *c, tl_layout *layout)
     if (last_size(x) != w->shape[transposed ? 0 : 1])
         return fail_pair(c, transposed ? "x's last size is not the weight's first" :
                                          "x's last size is not the weight's last");
-    if (c->count == 3 && (c->x[2].layout->ndim != 1 || c->x[2].layout->shape[0] != w->shape[0])) {
-        char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
-        return tl_call_fail(c, TL_ERR_SHAPE, "the weight %s wants a bias of [%lld], not %s", tl_layout_text(w, a),
-                            (long long)w->shape[0], tl_layout_text(c->x[2].layout, b));
-    }
     memcpy(shape, x->shape, sizeof shape);
     shape[x->ndim - 1] = w->shape[transposed ? 1 : 0];
-    return tl_layout_make(layout, x->ndim, shape) == TL_OK;
+    return tl_layout_make(layout, x->ndim, shape) == TL_OK && (c->count < 3 || bias_fits(c, layout));
+}
+
+/* What Y starts from: the bias, one row for all or a row each. */
+static bool start_of(tl_call *c, tl_matrix *start, tl_block **copy)
+{
+    if (c->count < 3)
+        return true;
+    if (!rows_of(c->tape, c->x[2], start, copy))
+        return false;
+    if (c->x[2].layout->ndim == 1)
+        start->row_stride = 0;
+    return true;
 }
 
 /* A weight that is on the record is packed, once for all its uses; another one is used as it lies. */
-static void multiply(tl_call *c, tl_matrix x, const void *bias, tl_matrix y)
+static void multiply(tl_call *c, tl_matrix x, tl_matrix start, tl_matrix y)
 {
     tl_tape *t = c->tape;
     bool transposed = c->attr->flag;
+    size_t size = tl_dtype_size(c->y.dtype);
     if (c->in[1].id & TL_LOOSE) {
         tl_matrix w = matrix_of(c->x[1]);
-        for (int64_t row = 0; bias && row < y.rows; row++)
-            memcpy((char *)y.data + (size_t)(row * y.row_stride) * tl_dtype_size(c->y.dtype), bias,
-                   (size_t)y.cols * tl_dtype_size(c->y.dtype));
-        tl_blas_product(t->blas, c->y.dtype, x, transposed ? w : tl_matrix_transposed(w), bias ? 1 : 0, y);
+        for (int64_t row = 0; start.data && row < y.rows; row++)
+            memcpy((char *)y.data + (size_t)(row * y.row_stride) * size,
+                   (char *)start.data + (size_t)(row * start.row_stride) * size, (size_t)y.cols * size);
+        tl_blas_product(t->blas, c->y.dtype, x, transposed ? w : tl_matrix_transposed(w), start.data ? 1 : 0, y);
         return;
     }
     const tl_packed *w = tl_tape_packed(t, c->in[1], !transposed);
     if (w)
-        tl_packed_product(t->blas, x, w, bias, 0, y);
+        tl_packed_product(t->blas, x, w, start.data ? &start : NULL, 0, y);
 }
 
 static void linear_forward(tl_call *c)
 {
-    tl_block *copy = NULL, *bias_copy = NULL;
-    tl_matrix x, bias = {0}, y = {c->y.data, 0, last_size(c->y.layout), last_size(c->y.layout), 1};
-    if (c->y.layout->count == 0 || !rows_of(c->tape, c->x[0], &x, &copy))
-        return;
-    y.rows = x.rows;
-    bool ready = true;
-    if (c->count == 3 && !c->x[2].layout->contiguous) {
-        bias_copy = tl_pool_get(&c->tape->pool, (size_t)y.cols * tl_dtype_size(c->y.dtype));
-        tl_layout dense;
-        if (bias_copy && tl_layout_make(&dense, 1, &y.cols) == TL_OK)
-            tl_copy(c->x[2], (tl_array){tl_block_data(bias_copy), &dense, c->y.dtype});
-        else
-            ready = tl_tape_no_memory(c->tape) == TL_OK;
+    tl_block *copy = NULL, *start_copy = NULL;
+    tl_matrix x, start = {0}, y = {c->y.data, 0, last_size(c->y.layout), last_size(c->y.layout), 1};
+    if (c->y.layout->count && rows_of(c->tape, c->x[0], &x, &copy) && start_of(c, &start, &start_copy)) {
+        y.rows = x.rows;
+        multiply(c, x, start, y);
     }
-    if (c->count == 3)
-        bias.data = bias_copy ? tl_block_data(bias_copy) : c->x[2].data;
-    if (ready)
-        multiply(c, x, bias.data, y);
     tl_pool_put(&c->tape->pool, copy);
-    tl_pool_put(&c->tape->pool, bias_copy);
+    tl_pool_put(&c->tape->pool, start_copy);
 }
 
 /* y = x W' + b:  dx = dy W,  dW = sum dy_r x_r',  db = sum dy_r
@@ -232,14 +238,15 @@ static void linear_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     if (tl_call_wants(c, 1))
         dx[1] = transposed ? tl_sum_outer(t, x, dy) : tl_sum_outer(t, dy, x);
     if (c->count == 3 && tl_call_wants(c, 2))
-        dx[2] = tl_sum_to(t, dy, 1, c->x[2].layout->shape);
+        dx[2] = c->x[2].layout->ndim == 1 ? fit(t, dy, c->x[2].layout) : dy;
 }
 
 static const tl_sample linear_samples[] = {
     {3, {{2, {2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, NO_ATTR},
     {2, {{3, {4, 2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}}, NO_ATTR},
     {2, {{3, {4, 2, 5}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}}, {{0}, {0}, 0, 1}},
-    {3, {{1, {3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, NO_ATTR}, END};
+    {3, {{1, {3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, NO_ATTR},
+    {3, {{2, {2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {2, {2, 5}, -1, 1, 0}}, NO_ATTR}, END};
 
 const tl_op tl_op_linear = {.name = "linear", .equation = "y = x W' + b", .kind = TL_LINEAR, .least = 2,
                             .most = 3, .shape = linear_shape, .forward = linear_forward, .vjp = linear_vjp,

@@ -69,8 +69,9 @@ TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
 
 /* [..,M,K] x [..,K,N]; leading dimensions are broadcast. At least two dimensions each. */
 TL_API tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b);
-/* x: [..,I], w: [O,I] as PyTorch stores it, b: [O] or TL_NONE; y = x W' + b: [..,O]. On a tape the
- * weight is laid out for the processor once, however many steps use it. */
+/* x: [..,I], w: [O,I] as PyTorch stores it, b: [O], or [..,O] to be added row by row, or TL_NONE;
+ * y = x W' + b: [..,O]. On a tape the weight is laid out for the processor once, however many steps
+ * use it. */
 TL_API tl_var tl_linear_op(tl_tape *t, tl_var x, tl_var w, tl_var b);
 /* x: [..,O], w: [O,I]; y = x W: [..,I]. */
 TL_API tl_var tl_linear_transposed(tl_tape *t, tl_var x, tl_var w);

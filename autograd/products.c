@@ -14,10 +14,11 @@
  * Any op list that uses W in this way gains, built in or not. */
 #include "autograd/tape_impl.h"
 
+#include "tensor/kernels.h"
+
 enum {
-    PANEL_ROWS = 384,     /* as many as the product reads at a time */
-    MANY_ROWS = 192,      /* enough for a product of their own */
-    PANEL_BYTES = 1 << 26 /* a panel that would take more is not worth it */
+    PANEL_ROWS = 512,     /* collected before they are multiplied */
+    PANEL_BYTES = 1 << 26 /* a panel that would take more is not collected */
 };
 
 static tl_matrix weight_matrix(const tl_node *w, bool transposed)
@@ -36,13 +37,13 @@ const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
     const tl_node *w = tl_node_at(t, weight.id);
     tl_dtype dtype = (tl_dtype)w->dtype;
     tl_matrix m = weight_matrix(w, transposed);
-    void *data = tl_arena_get(&t->arena, tl_packed_bytes(t->blas, dtype, TL_WEIGHT_SIDE, m.rows, m.cols));
+    void *data = tl_arena_get(&t->arena, tl_packed_bytes(dtype, m.rows, m.cols));
     packed = tl_arena_get(&t->arena, sizeof *packed);
     if (!data || !packed) {
         tl_tape_no_memory(t);
         return NULL;
     }
-    *packed = tl_packed_over(t->blas, dtype, TL_WEIGHT_SIDE, m.rows, m.cols, data);
+    *packed = (tl_packed){data, m.rows, m.cols, dtype};
     tl_packed_write(packed, 0, m);
     return tl_map_insert(t, &t->packed, key, packed) ? packed : NULL;
 }
@@ -77,32 +78,36 @@ static tl_panel *unused_panel(tl_tape *t)
     return &t->panels[t->panel_count++];
 }
 
-static size_t side_bytes(const tl_tape *t, tl_dtype dtype, tl_side side, int64_t n)
+/* A's rows as they come, a gap of a cache line between them: rows 4 KiB apart fight for the same
+ * places in the cache. B's rows packed. */
+static int64_t gap(tl_dtype dtype)
 {
-    return tl_packed_bytes(t->blas, dtype, side, PANEL_ROWS, n);
+    return TL_ALIGN / (int64_t)tl_dtype_size(dtype);
 }
 
-static tl_panel *open_panel(tl_tape *t, tl_dtype dtype, tl_matrix target)
+static tl_panel *open_panel(tl_tape *t, tl_dtype dtype, tl_matrix target, int64_t rows)
 {
     tl_panel *p = unused_panel(t);
-    tl_block *a = tl_pool_get(&t->pool, side_bytes(t, dtype, TL_BATCH_SIDE, target.rows));
-    tl_block *b = tl_pool_get(&t->pool, side_bytes(t, dtype, TL_WEIGHT_SIDE, target.cols));
+    int64_t stride = target.rows + gap(dtype);
+    tl_block *a = tl_pool_get(&t->pool, (size_t)(rows * stride) * tl_dtype_size(dtype));
+    tl_block *b = tl_pool_get(&t->pool, tl_packed_bytes(dtype, rows, target.cols));
     if (!p || !a || !b) {
         tl_pool_put(&t->pool, a);
         tl_pool_put(&t->pool, b);
         tl_tape_no_memory(t);
         return NULL;
     }
-    *p = (tl_panel){.target = target.data, .a_block = a, .b_block = b, .matrix = target};
-    p->a = tl_packed_over(t->blas, dtype, TL_BATCH_SIDE, PANEL_ROWS, target.rows, tl_block_data(a));
-    p->b = tl_packed_over(t->blas, dtype, TL_WEIGHT_SIDE, PANEL_ROWS, target.cols, tl_block_data(b));
+    *p = (tl_panel){.target = target.data, .capacity = rows, .a_block = a, .b_block = b, .matrix = target};
+    p->a = (tl_matrix){tl_block_data(a), 0, target.rows, stride, 1};
+    p->b = (tl_packed){tl_block_data(b), rows, target.cols, dtype};
     return p;
 }
 
+/* target += A' B */
 static void multiply(tl_tape *t, tl_panel *p)
 {
-    tl_packed_outer(t->blas, &p->a, &p->b, p->rows, p->matrix);
-    p->rows = 0;
+    tl_packed_product(t->blas, tl_matrix_transposed(p->a), &p->b, NULL, 1, p->matrix);
+    p->a.rows = 0;
 }
 
 static void close_panel(tl_tape *t, tl_panel *p)
@@ -128,20 +133,43 @@ void tl_panels_drop(tl_tape *t)
             close_panel(t, &t->panels[i]);
 }
 
+static tl_matrix some_rows(tl_matrix m, int64_t from, int64_t count, tl_dtype dtype)
+{
+    m.data = (char *)m.data + from * m.row_stride * (int64_t)tl_dtype_size(dtype);
+    m.rows = count;
+    return m;
+}
+
+static void append(tl_panel *p, tl_dtype dtype, tl_matrix a, tl_matrix b)
+{
+    int64_t from[2] = {a.row_stride, a.col_stride}, to[2] = {p->a.row_stride, 1};
+    tl_layout source = {.ndim = 2, .shape = {a.rows, a.cols}, .stride = {from[0], from[1]}}, target = source;
+    target.stride[0] = to[0];
+    target.stride[1] = to[1];
+    tl_layout_finish(&source);
+    tl_layout_finish(&target);
+    tl_matrix room = some_rows(p->a, p->a.rows, a.rows, dtype);
+    tl_copy((tl_array){a.data, &source, dtype}, (tl_array){room.data, &target, dtype});
+    tl_packed_write(&p->b, p->a.rows, b);
+    p->a.rows += a.rows;
+}
+
 bool tl_tape_add_outer(tl_tape *t, tl_dtype dtype, tl_matrix a, tl_matrix b, tl_matrix target)
 {
-    size_t bytes = side_bytes(t, dtype, TL_BATCH_SIDE, a.cols) + side_bytes(t, dtype, TL_WEIGHT_SIDE, b.cols);
-    if (a.rows >= MANY_ROWS || bytes > PANEL_BYTES) {
+    size_t row_bytes = (size_t)(a.cols + b.cols) * tl_dtype_size(dtype);
+    if (row_bytes * PANEL_ROWS > PANEL_BYTES) {
         tl_blas_product(t->blas, dtype, tl_matrix_transposed(a), b, 1, target);
         return true;
     }
     tl_panel *p = find_panel(t, target.data);
-    if (!p && !(p = open_panel(t, dtype, target)))
+    if (!p && !(p = open_panel(t, dtype, target, PANEL_ROWS)))
         return false;
-    if (p->rows + a.rows > PANEL_ROWS)
-        multiply(t, p);
-    tl_packed_write(&p->a, p->rows, a);
-    tl_packed_write(&p->b, p->rows, b);
-    p->rows += a.rows;
+    for (int64_t row = 0; row < a.rows;) {
+        int64_t room = p->capacity - p->a.rows, rows = a.rows - row < room ? a.rows - row : room;
+        append(p, dtype, some_rows(a, row, rows, dtype), some_rows(b, row, rows, dtype));
+        row += rows;
+        if (p->a.rows == p->capacity)
+            multiply(t, p);
+    }
     return true;
 }

@@ -110,9 +110,10 @@ typedef struct tl_id_list {
 /* Rows of outer products a_r b_r' that wait to become one product, target += A' B. */
 typedef struct tl_panel {
     void *target; /* NULL: unused */
-    int64_t rows, capacity;
+    int64_t capacity; /* rows */
     tl_block *a_block, *b_block;
-    tl_packed a, b;
+    tl_matrix a; /* a.rows: how many there are so far */
+    tl_packed b;
     tl_matrix matrix; /* the target */
 } tl_panel;
 

@@ -7,29 +7,42 @@
 #include "nn/init.h"
 #include "tensor/arena.h"
 
-/* W_ih x + b_ih needs no recurrence: one product for all steps. */
+/* What needs no recurrence is one product for all steps: W_ih x + b_ih, and b_hh as well, where it
+ * is only added. */
 static tl_var gates_input(tl_tape *t, const void *self, tl_var x)
 {
-    return tl_linear(t, x, &((const tl_gates *)self)->input);
+    const tl_gates *m = self;
+    tl_var bias = m->input.bias ? tl_add(t, tl_use(t, m->input.bias), tl_use(t, m->hidden.bias)) : TL_NONE;
+    return tl_linear_op(t, x, tl_use(t, m->input.weight), bias);
+}
+
+/* x + W_hh h */
+static tl_var gates(tl_tape *t, const tl_gates *m, tl_var x, tl_var h)
+{
+    return tl_linear_op(t, h, tl_use(t, m->hidden.weight), x);
 }
 
 static void elman_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
 {
-    const tl_gates *m = self;
-    state[0] = tl_tanh(t, tl_add(t, x, tl_linear(t, state[0], &m->hidden)));
+    state[0] = tl_tanh(t, gates(t, self, x, state[0]));
 }
 
 static void lstm_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
 {
-    const tl_gates *m = self;
     tl_var h = state[0], c = state[1], gate[4];
-    tl_chunk(t, tl_add(t, x, tl_linear(t, h, &m->hidden)), 4, 1, gate);
+    tl_chunk(t, gates(t, self, x, h), 4, 1, gate);
     tl_var i = tl_sigmoid(t, gate[0]);
     tl_var f = tl_sigmoid(t, gate[1]);
     tl_var g = tl_tanh(t, gate[2]);
     tl_var o = tl_sigmoid(t, gate[3]);
     state[1] = tl_add(t, tl_mul(t, f, c), tl_mul(t, i, g));
     state[0] = tl_mul(t, o, tl_tanh(t, state[1]));
+}
+
+/* b_hn stands inside the product with r, so the two biases stay apart. */
+static tl_var gru_input(tl_tape *t, const void *self, tl_var x)
+{
+    return tl_linear(t, x, &((const tl_gates *)self)->input);
 }
 
 static void gru_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
@@ -46,7 +59,7 @@ static void gru_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
 
 const tl_cell_type tl_elman_cell = {.name = "elman", .states = 1, .input = gates_input, .step = elman_step};
 const tl_cell_type tl_lstm_cell = {.name = "lstm", .states = 2, .input = gates_input, .step = lstm_step};
-const tl_cell_type tl_gru_cell = {.name = "gru", .states = 1, .input = gates_input, .step = gru_step};
+const tl_cell_type tl_gru_cell = {.name = "gru", .states = 1, .input = gru_input, .step = gru_step};
 
 static const struct {
     const tl_cell_type *type;

@@ -8,6 +8,8 @@
 #define TL_SIMD TL_PRAGMA(omp simd)
 #define TL_SIMD_SUM(variable) TL_PRAGMA(omp simd reduction(+ : variable))
 
+#define TL_SIMD_MAX(variable) TL_PRAGMA(omp simd reduction(max : variable))
+
 #define root_f32 sqrtf
 #define root_f64 sqrt
 

@@ -31,13 +31,13 @@ TL_CLONES static void R(scale)(int64_t n, real *x, real factor)
         x[i] *= factor;
 }
 
-/* A NaN anywhere makes the largest NaN, and so the whole row. */
-static real R(largest)(int64_t n, const real *x)
+/* NaNs are passed over: they come out by the exponentials. */
+TL_CLONES static real R(largest)(int64_t n, const real *x)
 {
-    real largest = n ? x[0] : 0;
-    for (int64_t i = 1; i < n; i++)
-        if (!(x[i] <= largest))
-            largest = x[i];
+    real largest = -INFINITY;
+    TL_SIMD_MAX(largest)
+    for (int64_t i = 0; i < n; i++)
+        largest = x[i] > largest ? x[i] : largest;
     return largest;
 }
 

@@ -142,10 +142,12 @@ static void map(const task *t, int count, const tl_array *x, tl_array y)
 {
     char *data[TL_MAP_MOST + 1];
     const tl_layout *layout[TL_MAP_MOST + 1];
-    for (int k = 0; k <= count; k++) {
-        data[k] = k < count ? x[k].data : y.data;
-        layout[k] = k < count ? x[k].layout : y.layout;
+    for (int k = 0; k < count; k++) {
+        data[k] = x[k].data;
+        layout[k] = x[k].layout;
     }
+    data[count] = y.data;
+    layout[count] = y.layout;
     loops l;
     plan(&l, count, layout);
     walk(t, &l, data);

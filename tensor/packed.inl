@@ -1,71 +1,84 @@
-/* packed.inl - included by packed.c once for each real type. */
+/* packed.inl - included by packed.c once for each real type and instruction set.
+ *
+ * One tile of Y = X W: ROWS rows of X against one panel of W, VECTORS * 64 bytes wide at a time. The
+ * running sums stay in registers; each number of X is spread over a register and multiplied with a
+ * row of the panel. X is read where it lies, its rows x_row and its columns x_col apart. */
 
-/* Columns [col, col+cols) of the source, all its rows, into a panel `width` wide. */
-TL_CLONES static void R(write_panel)(int width, int64_t cols, tl_matrix source, int64_t col, void *target)
-{
-    const real *restrict from = (const real *)source.data + col * source.col_stride;
-    real *restrict to = target;
-    if (source.col_stride == 1) {
-        for (int64_t k = 0; k < source.rows; k++)
-            for (int64_t j = 0; j < cols; j++)
-                to[k * width + j] = from[k * source.row_stride + j];
-    } else if (source.row_stride == 1) {
-        for (int64_t j = 0; j < cols; j++)
-            for (int64_t k = 0; k < source.rows; k++)
-                to[k * width + j] = from[j * source.col_stride + k];
-    } else {
-        for (int64_t k = 0; k < source.rows; k++)
-            for (int64_t j = 0; j < cols; j++)
-                to[k * width + j] = from[k * source.row_stride + j * source.col_stride];
-    }
-    if (cols < width)
-        for (int64_t k = 0; k < source.rows; k++)
-            for (int64_t j = cols; j < width; j++)
-                to[k * width + j] = 0;
-}
+typedef real R(lanes) __attribute__((vector_size(64), aligned(64)));
+typedef real R(loose_lanes) __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 
-/* y = x panel + beta y, one row; `start` stands in for beta y where it is given. Four running
- * sums, because one would wait for itself at every step. */
-TL_CLONES static void R(row_times_panel)(int64_t k, int width, int64_t cols, const void *row, int64_t x_stride,
-                                         const void *panel_data, const void *start, real beta, void *target)
+TARGET static inline __attribute__((always_inline)) void
+R(tile)(const int rows, const int vectors, int64_t k, const real *x, int64_t x_row, int64_t x_col, const real *w,
+        const real *start, int64_t start_row, real beta, real *y, int64_t y_row)
 {
-    enum { LANES = 64 / sizeof(real) };
-    const real *x = row, *first = start;
-    real *y = target;
-    for (int64_t j0 = 0; j0 < cols; j0 += LANES) {
-        const real *w = (const real *)panel_data + j0;
-        int lanes = (int)(width - j0 < LANES ? width - j0 : LANES);
-        real sum[4][LANES] = {{0}};
-        int64_t i = 0;
-        if (lanes == LANES)
-            for (; i + 4 <= k; i += 4)
-                for (int u = 0; u < 4; u++)
-                    for (int j = 0; j < LANES; j++)
-                        sum[u][j] += x[(i + u) * x_stride] * w[(i + u) * width + j];
-        for (; i < k; i++)
-            for (int j = 0; j < lanes; j++)
-                sum[0][j] += x[i * x_stride] * w[i * width + j];
-        for (int j = 0; j < lanes && j0 + j < cols; j++) {
-            real before = first ? first[j0 + j] : beta == 0 ? 0 : beta * y[j0 + j];
-            y[j0 + j] = before + ((sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]));
+    enum { LANES = 64 / sizeof(real), WIDTH = TL_PANEL_BYTES / sizeof(real) };
+    R(lanes) sum[MOST_ROWS][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            R(lanes) zero = {0};
+            sum[r][v] = zero;
+            if (start)
+                sum[r][v] = *(const R(loose_lanes) *)(start + r * start_row + v * LANES);
+            else if (beta != 0)
+                sum[r][v] = *(const R(loose_lanes) *)(y + r * y_row + v * LANES) * beta;
         }
+    for (int64_t i = 0; i < k; i++) {
+        R(lanes) row[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            row[v] = *(const R(lanes) *)(w + i * WIDTH + v * LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] += x[r * x_row + i * x_col] * row[v];
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            *(R(loose_lanes) *)(y + r * y_row + v * LANES) = sum[r][v];
 }
 
-/* What BLIS's micro-kernel does, for processors it has none for: 4 rows by 64 bytes of columns. */
-TL_CLONES static void R(portable_tile)(const struct tl_tile_kernel *kernel, int64_t rows, int64_t cols, int64_t k,
-                                       const void *batch, const void *weight, real beta, void *target,
-                                       int64_t stride)
+/* All rows against the panel, ROWS at a time, the rest in halves. X by rows (x_col 1) or by columns
+ * (x_row 1) is told to the compiler: it then needs fewer registers for addresses. */
+TARGET static inline __attribute__((always_inline)) void
+R(column)(const bool by_rows, int64_t rows, int64_t k, const real *x, int64_t x_row, int64_t x_col, const real *w,
+          const real *start, int64_t start_row, real beta, real *y, int64_t y_row)
 {
-    enum { ROWS = 4, COLS = 64 / sizeof(real) };
-    const real *x = batch, *w = weight;
-    real *y = target, sum[ROWS][COLS] = {{0}};
-    (void)kernel; /* its widths are ROWS and COLS */
-    for (int64_t i = 0; i < k; i++)
-        for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < COLS; c++)
-                sum[r][c] += x[i * ROWS + r] * w[i * COLS + c];
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < cols; c++)
-            y[r * stride + c] = sum[r][c] + (beta == 0 ? 0 : beta * y[r * stride + c]);
+    int64_t across = by_rows ? x_row : 1, along = by_rows ? 1 : x_col;
+    int64_t r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        R(tile)(ROWS, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
+                y + r * y_row, y_row);
+    if (ROWS > 4 && r + 4 <= rows) {
+        R(tile)(4, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
+                y + r * y_row, y_row);
+        r += 4;
+    }
+    if (r + 2 <= rows) {
+        R(tile)(2, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
+                y + r * y_row, y_row);
+        r += 2;
+    }
+    if (r < rows)
+        R(tile)(1, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
+                y + r * y_row, y_row);
+}
+
+/* Columns [0, WIDTH) of a panel. */
+TARGET static void R(panel_product)(const tl_panel_product *p)
+{
+    enum { LANES = 64 / sizeof(real), WIDTH = TL_PANEL_BYTES / sizeof(real) };
+    const real *x = p->x, *w = p->w, *start = p->start;
+    real *y = p->y;
+    for (int64_t j = 0; j < WIDTH; j += VECTORS * LANES) {
+        const real *first = start ? start + j : NULL;
+        if (p->x_col == 1)
+            R(column)(true, p->rows, p->k, x, p->x_row, 1, w + j, first, p->start_row, (real)p->beta, y + j, p->y_row);
+        else
+            R(column)(false, p->rows, p->k, x, 1, p->x_col, w + j, first, p->start_row, (real)p->beta, y + j, p->y_row);
+    }
 }

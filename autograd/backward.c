@@ -49,9 +49,10 @@ static bool begin_sink(tl_tape *t, tl_node *x)
 /* May the numbers of this gradient be changed in place? Not if another gradient shares them. */
 static bool is_exclusive(uint32_t id, const tl_node *g)
 {
-    if (!(id & TL_LOOSE) || g->refs != 1)
+    if (!(id & TL_LOOSE))
         return false;
-    return (g->flags & NODE_SINK) || (g->block && g->block->refs == 1 && g->layout->contiguous);
+    return (g->flags & NODE_SINK) ||
+           (g->refs == 1 && g->block && g->block->refs == 1 && g->layout->contiguous);
 }
 
 static bool add_in_place(tl_tape *t, tl_node *x, tl_node *sum, tl_var dx)
@@ -108,7 +109,7 @@ static bool accumulate(tl_tape *t, uint32_t x_id, tl_var dx)
 {
     tl_node *x = tl_node_at(t, x_id);
     bool to_sink = !x->op && t->walk.sinks && x->leaf->gradient;
-    if (!x->op && !t->walk.sinks && !(x->flags & NODE_KEEP))
+    if (!x->op && !t->walk.sinks && !(x->flags & NODE_ASKED))
         return true; /* a leaf that tl_grad was not asked about */
     if (!x->gradient) {
         begin(t, x, x_id);
@@ -251,7 +252,7 @@ static void walk_node(tl_tape *t, uint32_t id)
         if (!t->walk.retain)
             n->flags |= NODE_CONSUMED;
     }
-    if (n->flags & NODE_KEEP)
+    if (n->flags & (t->walk.sinks ? NODE_KEEP : NODE_ASKED))
         keep_gradient(t, n, handle);
     else
         tl_loose_release(t, id_of(handle));
@@ -278,12 +279,14 @@ static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
     uint32_t scope = t->scopes.current;
     if (!how.create_graph)
         tl_no_record_begin(t);
+    tl_loose_retain(t, seed.id); /* the caller's own numbers: shared, so never added to */
     accumulate(t, from, seed);
     for (uint32_t id = from + 1; t->walk.pending && !t->error.status && id-- > 0;)
         if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)
             walk_node(t, id);
     if (!t->error.status)
         finish_leaves(t);
+    tl_loose_release(t, seed.id);
     if (!how.create_graph)
         tl_no_record_end(t, 0, NULL);
     t->walk.active = false;
@@ -327,24 +330,19 @@ tl_status tl_backward_retain(tl_tape *t, tl_var loss)
 
 /* ---- gradients of chosen variables ------------------------------------------------------------- */
 
-typedef struct saved_node {
-    uint32_t kept;
-    bool keep;
-} saved_node;
-
-/* Inputs are marked "keep" for the time of the walk; what the user had asked for before is put
- * back afterwards, in reverse, so that an input that is given twice comes out right. */
-static void ask_inputs(tl_tape *t, int count, const tl_var *inputs, saved_node *saved)
+/* For the time of the walk `kept` holds the answer; what tl_backward had left there is put back
+ * afterwards, in reverse, so that an input that is given twice comes out right. */
+static void ask_inputs(tl_tape *t, int count, const tl_var *inputs, uint32_t *saved)
 {
     for (int k = 0; k < count; k++) {
         tl_node *x = tl_node_at(t, inputs[k].id);
-        saved[k] = (saved_node){x->kept, x->flags & NODE_KEEP};
+        saved[k] = x->kept;
         x->kept = 0;
-        x->flags |= NODE_KEEP;
+        x->flags |= NODE_ASKED;
     }
 }
 
-static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const saved_node *saved, tl_var *grads)
+static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const uint32_t *saved, tl_var *grads)
 {
     for (int k = 0; k < count; k++) {
         tl_node *x = tl_node_at(t, inputs[k].id);
@@ -357,11 +355,10 @@ static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const sa
     }
     for (int k = count - 1; k >= 0; k--) {
         tl_node *x = tl_node_at(t, inputs[k].id);
-        if (x->kept && x->kept != saved[k].kept)
+        if (x->kept && (x->flags & NODE_ASKED))
             tl_loose_release(t, id_of(x->kept));
-        x->kept = saved[k].kept;
-        if (!saved[k].keep)
-            x->flags &= (unsigned)~NODE_KEEP & 0xffu;
+        x->kept = saved[k];
+        x->flags &= (unsigned)~NODE_ASKED & 0xffu;
     }
 }
 
@@ -405,10 +402,10 @@ tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, cons
         grads[k] = tl_poison(t);
     if (!grad_fits(t, output, &output_grad, count, inputs))
         return t->error.status;
-    tl_block *room = tl_pool_get(&t->pool, (size_t)count * sizeof(saved_node));
+    tl_block *room = tl_pool_get(&t->pool, (size_t)count * sizeof(uint32_t));
     if (!room)
         return tl_tape_no_memory(t);
-    saved_node *saved = tl_block_data(room);
+    uint32_t *saved = tl_block_data(room);
     ask_inputs(t, count, inputs, saved);
     if (tl_node_at(t, output.id)->flags & NODE_NEEDS_GRADIENT)
         walk(t, output.id, output_grad, (tl_walk){.create_graph = create_graph, .retain = true});

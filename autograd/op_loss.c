@@ -38,8 +38,10 @@ static const tl_sample rows_of_reals[] = {{1, {{2, {3, 4}, -2, 2, 0}}, NO_ATTR},
 static void softmax_forward(tl_call *c)
 {
     int64_t n = row_length(c->y.layout), bytes = n * (int64_t)tl_dtype_size(c->y.dtype);
+    double largest;
     for (int64_t r = 0; n && r < c->y.layout->count / n; r++)
-        tl_softmax_row(c->y.dtype, n, (const char *)c->x[0].data + r * bytes, (char *)c->y.data + r * bytes);
+        tl_softmax_row(c->y.dtype, n, (const char *)c->x[0].data + r * bytes, (char *)c->y.data + r * bytes,
+                       &largest);
 }
 
 /* dx = y (dy - sum_j dy_j y_j) */
@@ -66,8 +68,10 @@ static void log_softmax_forward(tl_call *c)
     int64_t n = row_length(c->y.layout), bytes = n * (int64_t)tl_dtype_size(c->y.dtype);
     for (int64_t r = 0; n && r < c->y.layout->count / n; r++) {
         const void *x = (const char *)c->x[0].data + r * bytes;
-        const double shift[2] = {1, -tl_log_sum_exp(c->y.dtype, n, x)};
-        tl_kernel_affine[c->y.dtype](n, &x, (char *)c->y.data + r * bytes, shift);
+        const void *y = (char *)c->y.data + r * bytes;
+        double largest, log_sum = tl_softmax_row(c->y.dtype, n, x, NULL, &largest);
+        tl_kernel_affine[c->y.dtype](n, &x, (void *)y, (const double[2]){1, -largest});
+        tl_kernel_affine[c->y.dtype](n, &y, (void *)y, (const double[2]){1, -log_sum});
     }
 }
 
@@ -159,7 +163,8 @@ static void cross_entropy_forward(tl_call *c)
         return;
     for (int64_t r = 0; r < rows; r++) {
         const void *x = (const char *)c->x[0].data + r * bytes;
-        double loss = tl_log_sum_exp(c->y.dtype, n, x) - read_real(c->y.dtype, x, target[r]);
+        double largest, log_sum = tl_softmax_row(c->y.dtype, n, x, NULL, &largest);
+        double loss = log_sum - (read_real(c->y.dtype, x, target[r]) - largest);
         total += loss;
         if (c->attr->flag == TL_REDUCE_NONE)
             write_real(c->y.dtype, c->y.data, r, loss);
@@ -227,7 +232,8 @@ static void cross_entropy_grad_forward(tl_call *c)
         return;
     for (int64_t r = 0; r < rows; r++) {
         char *z = (char *)c->y.data + r * bytes;
-        tl_softmax_row(dtype, n, (const char *)c->x[1].data + r * bytes, z);
+        double largest;
+        tl_softmax_row(dtype, n, (const char *)c->x[1].data + r * bytes, z, &largest);
         write_real(dtype, z, target[r], read_real(dtype, z, target[r]) - 1);
         tl_scale(dtype, n, z, weight * read_real(dtype, c->x[0].data, c->attr->flag == TL_REDUCE_NONE ? r : 0));
     }

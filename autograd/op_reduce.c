@@ -77,6 +77,12 @@ tl_var tl_sum_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdi
         tl_tape_fail(t, TL_ERR_ARGUMENT, "sum: %d axes", count);
         return tl_poison(t);
     }
+    for (int k = 0; k < count; k++)
+        if (axes[k] < -a.layout->ndim || axes[k] >= a.layout->ndim) {
+            char text[TL_LAYOUT_TEXT];
+            tl_tape_fail(t, TL_ERR_INDEX, "sum: there is no axis %d in %s", axes[k], tl_layout_text(a.layout, text));
+            return tl_poison(t);
+        }
     for (int k = 0; k < attr.n; k++)
         attr.i[k] = !count ? k : axes[k] < 0 ? axes[k] + a.layout->ndim : axes[k];
     return tl_apply(t, &tl_op_sum, 1, &x, &attr);

@@ -264,7 +264,7 @@ tl_var tl_expand(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
 
 static int64_t slice_length(int64_t start, int64_t stop, int64_t step)
 {
-    return stop > start ? (stop - start + step - 1) / step : 0;
+    return stop > start ? (stop - start - 1) / step + 1 : 0;
 }
 
 static bool slice_shape(tl_call *c, tl_layout *layout)
@@ -279,7 +279,8 @@ static bool slice_shape(tl_call *c, tl_layout *layout)
                             (long long)stop, (long long)step, (long long)dim, tl_layout_text(x, shape));
     *layout = *x;
     layout->shape[dim] = slice_length(start, stop, step);
-    layout->stride[dim] = x->stride[dim] * step;
+    if (layout->shape[dim] > 1) /* of one element or none the stride is of no use, and could overflow */
+        layout->stride[dim] = x->stride[dim] * step;
     tl_layout_finish(layout);
     if (layout->count)
         c->y.data = (char *)c->x[0].data + start * x->stride[dim] * (int64_t)tl_dtype_size(c->x[0].dtype);
@@ -325,8 +326,8 @@ static bool unslice_shape(tl_call *c, tl_layout *layout)
     char shape[TL_LAYOUT_TEXT];
     if (!dim_fits(c, dim, 0))
         return false;
-    int64_t last = start + (x->shape[dim] - 1) * step;
-    if (start < 0 || step < 1 || size < 0 || (x->shape[dim] > 0 && last >= size))
+    int64_t n = x->shape[dim];
+    if (start < 0 || step < 1 || size < 0 || (n > 0 && (start >= size || (size - 1 - start) / step < n - 1)))
         return tl_call_fail(c, TL_ERR_INDEX, "%s does not fit at %lld, step %lld, into %lld along dimension %lld",
                             tl_layout_text(x, shape), (long long)start, (long long)step, (long long)size,
                             (long long)dim);
@@ -343,7 +344,8 @@ static tl_array unslice_target(const tl_call *c, tl_layout *layout)
     *layout = *c->y.layout;
     char *data = (char *)c->y.data + start * layout->stride[dim] * (int64_t)tl_dtype_size(c->y.dtype);
     layout->shape[dim] = c->x[0].layout->shape[dim];
-    layout->stride[dim] *= step;
+    if (layout->shape[dim] > 1)
+        layout->stride[dim] *= step;
     tl_layout_finish(layout);
     return (tl_array){data, layout, c->y.dtype};
 }

@@ -50,6 +50,7 @@ const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
 
 /* ---- panels of outer products -------------------------------------------------------------- */
 
+/* By address: a gradient has one panel at a time, whatever its shape. */
 static tl_panel *find_panel(tl_tape *t, const void *target)
 {
     for (uint32_t i = 0; i < t->panel_count; i++)
@@ -162,6 +163,10 @@ bool tl_tape_add_outer(tl_tape *t, tl_dtype dtype, tl_matrix a, tl_matrix b, tl_
         return true;
     }
     tl_panel *p = find_panel(t, target.data);
+    if (p && (p->matrix.rows != target.rows || p->matrix.cols != target.cols)) {
+        tl_panel_flush(t, target.data); /* two leaves whose gradients are views of one storage */
+        p = NULL;
+    }
     if (!p && !(p = open_panel(t, dtype, target, PANEL_ROWS)))
         return false;
     for (int64_t row = 0; row < a.rows;) {

@@ -169,7 +169,8 @@ void tl_no_record_end(tl_tape *t, int count, const tl_var *keep)
 static bool find_operands(tl_tape *t, const tl_op *op, int count, const tl_var *in, tl_node **x)
 {
     if (count < op->least || (op->most >= 0 && count > op->most) || count > TL_MOST_OPERANDS) {
-        tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, op->most, count);
+        int most = op->most >= 0 ? op->most : TL_MOST_OPERANDS;
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most, count);
         return false;
     }
     for (int k = 0; k < count; k++)

@@ -115,8 +115,8 @@ TL_API tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int coun
 
 /* Asks tl_backward to keep the gradient of a variable that is not a leaf. */
 TL_API void tl_keep_gradient(tl_tape *t, tl_var v);
-/* What tl_backward left for a leaf, or for a variable of tl_keep_gradient; TL_NONE if nothing.
- * Good until the tape is reset. */
+/* What tl_backward left for a leaf (added up over several calls), or for a variable of
+ * tl_keep_gradient; TL_NONE if nothing. Good until the next tl_backward or reset. */
 TL_API tl_var tl_gradient(tl_tape *t, tl_var v);
 
 /* ---- reading --------------------------------------------------------------------- */

@@ -26,7 +26,8 @@ enum {
     NODE_DEFERRED = 8, /* outer products of its gradient are still in a panel */
     NODE_RECENT = 16,  /* loose: on the list of those to be freed at the end of the region */
     NODE_LAZY = 32,    /* loose: not computed yet */
-    NODE_SINK = 64     /* loose: the numbers are a leaf's gradient tensor */
+    NODE_SINK = 64,    /* loose: the numbers are a leaf's gradient tensor */
+    NODE_ASKED = 128   /* tl_grad asks for the gradient, for the time of its walk */
 };
 
 #define TL_LOOSE 0x80000000u

@@ -85,6 +85,8 @@ void tl_arena_free(tl_arena *arena)
  * large as the last, inserted behind the current one. */
 void *tl_arena_grow(tl_arena *arena, size_t bytes)
 {
+    if (!bytes || bytes > SIZE_MAX - TL_ALIGN)
+        return NULL;
     tl_arena_chunk *last = arena->current;
     for (tl_arena_chunk *kept = last ? last->next : NULL; kept; last = kept, kept = kept->next)
         if (kept->bytes - TL_ALIGN >= bytes) {
@@ -94,8 +96,6 @@ void *tl_arena_grow(tl_arena *arena, size_t bytes)
     size_t size = last ? 2 * last->bytes : FIRST_CHUNK;
     if (size > LARGEST_CHUNK)
         size = LARGEST_CHUNK;
-    if (bytes > SIZE_MAX - TL_ALIGN)
-        return NULL;
     if (size < bytes + TL_ALIGN)
         size = bytes + TL_ALIGN;
     tl_arena_chunk *chunk = tl_memory_get(arena->memory, size);

@@ -58,8 +58,8 @@ void *tl_arena_grow(tl_arena *arena, size_t bytes); /* the slow path of the next
 
 static inline void *tl_arena_get(tl_arena *arena, size_t bytes)
 {
-    bytes = (bytes + (TL_ALIGN - 1)) & ~(size_t)(TL_ALIGN - 1);
-    if (bytes > (size_t)(arena->end - arena->next))
+    bytes = bytes ? (bytes + (TL_ALIGN - 1)) & ~(size_t)(TL_ALIGN - 1) : TL_ALIGN;
+    if (bytes > (size_t)(arena->end - arena->next) || !bytes) /* 0: rounding overflowed */
         return tl_arena_grow(arena, bytes);
     void *pointer = arena->next;
     arena->next += bytes;

@@ -50,9 +50,9 @@ double tl_sum_squares(tl_dtype dtype, int64_t n, const void *x);
 /* x *= factor */
 void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor);
 
-/* One row of a softmax: y = exp(x - max) / sum; returns log sum exp(x). */
-double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y);
-double tl_log_sum_exp(tl_dtype dtype, int64_t n, const void *x);
+/* One row of a softmax: y = exp(x - largest) / sum, unless y is NULL. Returns log sum exp(x - largest), so
+ * that log softmax(x) = (x - largest) - that; the two are not added, lest a large one swallow the other. */
+double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest);
 
 /* ---- steps of the optimisers, one tensor at a time --------------------------- */
 

@@ -50,14 +50,9 @@ void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor)
         scale_f64(n, x, factor);
 }
 
-double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y)
+double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest)
 {
-    return dtype == TL_F32 ? softmax_row_f32(n, x, y) : softmax_row_f64(n, x, y);
-}
-
-double tl_log_sum_exp(tl_dtype dtype, int64_t n, const void *x)
-{
-    return tl_softmax_row(dtype, n, x, NULL);
+    return dtype == TL_F32 ? softmax_row_f32(n, x, y, largest) : softmax_row_f64(n, x, y, largest);
 }
 
 void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate, double momentum,

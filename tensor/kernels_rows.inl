@@ -41,16 +41,17 @@ TL_CLONES static real R(largest)(int64_t n, const real *x)
     return largest;
 }
 
-/* log sum exp(x) = m + log sum exp(x - m); y = exp(x - m) / sum unless it is NULL. */
-TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y)
+/* y = exp(x - m) / sum unless it is NULL; m is the largest x. Returns log sum exp(x - m). */
+TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y, double *m)
 {
-    real largest = R(largest)(n, x);
+    const real largest = R(largest)(n, x);
+    *m = (double)largest;
     double sum = 0;
     if (!y) {
         TL_SIMD_SUM(sum)
         for (int64_t i = 0; i < n; i++)
             sum += M(exp)(x[i] - largest);
-        return (double)largest + log(sum);
+        return log(sum);
     }
     TL_SIMD_SUM(sum)
     for (int64_t i = 0; i < n; i++) {
@@ -58,7 +59,7 @@ TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y)
         sum += y[i];
     }
     R(scale)(n, y, (real)(1 / sum));
-    return (double)largest + log(sum);
+    return log(sum);
 }
 
 TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum, real decay)
@@ -73,12 +74,13 @@ TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real ra
 TL_CLONES static void R(adam)(int64_t n, real *p, const real *g, real *m, real *v, const tl_adam_rates *r)
 {
     const real beta1 = (real)r->beta1, beta2 = (real)r->beta2, epsilon = (real)r->epsilon;
+    const real rest1 = (real)(1 - r->beta1), rest2 = (real)(1 - r->beta2);
     const real step = (real)(r->rate / r->correction1), root = (real)(1 / sqrt(r->correction2));
     const real keep = (real)(1 - r->rate * r->weight_decay);
     TL_SIMD
     for (int64_t i = 0; i < n; i++) {
-        m[i] = beta1 * m[i] + (1 - beta1) * g[i];
-        v[i] = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+        m[i] = beta1 * m[i] + rest1 * g[i];
+        v[i] = beta2 * v[i] + rest2 * g[i] * g[i];
         p[i] = keep * p[i] - step * m[i] / (R(root)(v[i]) * root + epsilon);
     }
 }

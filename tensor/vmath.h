@@ -57,10 +57,10 @@ static inline float tl_tanh_f32(float x)
     p = p * square - 5.37397155531e-2f;
     p = p * square + 1.33314422036e-1f;
     p = p * square - 3.33332819422e-1f;
-    float small = p * square * x + x;
+    float small = p * square * magnitude + magnitude;
     float capped = magnitude > 10.0f ? 10.0f : magnitude;
-    float large = copysignf(1.0f - 2.0f / (tl_exp_f32(2.0f * capped) + 1.0f), x);
-    return magnitude < 0.625f ? small : large;
+    float large = 1.0f - 2.0f / (tl_exp_f32(2.0f * capped) + 1.0f);
+    return copysignf(magnitude < 0.625f ? small : large, x);
 }
 
 static inline float tl_log_f32(float x)

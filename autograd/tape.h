@@ -106,8 +106,8 @@ TL_API void tl_no_record_end(tl_tape *t, int count, const tl_var *keep);
 TL_API tl_status tl_backward(tl_tape *t, tl_var loss);
 TL_API tl_status tl_backward_retain(tl_tape *t, tl_var loss);
 
-/* grads[k] = derivative of the sum of output * output_grad with respect to inputs[k], which may be
- * any variables; zeros where output does not depend on it. output_grad may be TL_NONE where output has
+/* grads[k] = derivative of the sum of output * output_grad with respect to inputs[k]: any
+ * variables that depend on a leaf, or leaves; zeros where output does not depend on them. output_grad may be TL_NONE where output has
  * one element. No leaf's gradient tensor is touched. With `create_graph` the computation is
  * recorded, and can be differentiated again, as often as wished. */
 TL_API tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,

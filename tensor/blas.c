@@ -62,8 +62,7 @@ void tl_blas_free(tl_blas *blas)
 
 static void product(tl_blas *blas, tl_dtype dtype, tl_matrix a, tl_matrix b, double beta, tl_matrix c)
 {
-    rntm_t one_thread;
-    bli_rntm_init(&one_thread);
+    rntm_t one_thread = BLIS_RNTM_INITIALIZER;
     bli_rntm_set_num_threads(1, &one_thread);
     if (dtype == TL_F32) {
         float one = 1, beta_f32 = (float)beta;

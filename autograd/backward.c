@@ -49,10 +49,7 @@ static bool begin_sink(tl_tape *t, tl_node *x)
 /* May the numbers of this gradient be changed in place? Not if another gradient shares them. */
 static bool is_exclusive(uint32_t id, const tl_node *g)
 {
-    if (!(id & TL_LOOSE))
-        return false;
-    return (g->flags & NODE_SINK) ||
-           (g->refs == 1 && g->block && g->block->refs == 1 && g->layout->contiguous);
+    return (id & TL_LOOSE) && g->refs == 1 && g->block && g->block->refs == 1 && g->layout->contiguous;
 }
 
 static bool add_in_place(tl_tape *t, tl_node *x, tl_node *sum, tl_var dx)
@@ -124,7 +121,8 @@ static bool accumulate(tl_tape *t, uint32_t x_id, tl_var dx)
         }
     }
     tl_node *sum = tl_node_at(t, id_of(x->gradient));
-    if (!t->walk.create_graph && is_exclusive(id_of(x->gradient), sum))
+    bool own = to_sink ? (sum->flags & NODE_SINK) != 0 : is_exclusive(id_of(x->gradient), sum);
+    if (!t->walk.create_graph && own)
         return add_in_place(t, x, sum, dx);
     tl_var both = tl_add(t, tl_var_of(t, id_of(x->gradient)), dx);
     if (t->error.status)

@@ -93,9 +93,8 @@ static char *element(tl_matrix m, int64_t row, int64_t col, tl_dtype dtype)
     return (char *)m.data + (row * m.row_stride + col * m.col_stride) * (int64_t)tl_dtype_size(dtype);
 }
 
-static void do_strips(void *context, int member, int64_t begin, int64_t end)
+static void do_strips(void *context, int64_t begin, int64_t end)
 {
-    (void)member;
     const strips *s = context;
     for (int64_t i = begin; i < end; i++) {
         tl_matrix a = s->a, b = s->b, c = s->c;

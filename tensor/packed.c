@@ -245,9 +245,8 @@ static void do_block(const product *p, int64_t row, int64_t rows, int64_t first,
     } while (k0 < p->x.cols);
 }
 
-static void do_share(void *context, int member, int64_t begin, int64_t end)
+static void do_share(void *context, int64_t begin, int64_t end)
 {
-    (void)member;
     const product *p = context;
     int64_t first_row = p->by_rows ? begin * ROW_BLOCK : 0;
     int64_t last_row = p->by_rows ? at_most(end * ROW_BLOCK, p->x.rows) : p->x.rows;
@@ -266,7 +265,7 @@ void tl_packed_product(tl_blas *blas, tl_matrix x, const tl_packed *w, const tl_
     p.by_rows = row_blocks >= 4;
     int64_t pieces = p.by_rows ? row_blocks : panels_of(w);
     if (2.0 * (double)x.rows * (double)w->n * (double)x.cols < FORK_FLOPS)
-        do_share(&p, 0, 0, pieces);
+        do_share(&p, 0, pieces);
     else
         tl_threads_run(blas->team, pieces, do_share, &p);
 }

@@ -9,8 +9,8 @@
 
 typedef struct tl_threads tl_threads;
 
-/* Does pieces [begin, end) as member `member` of the team. */
-typedef void tl_piece(void *context, int member, int64_t begin, int64_t end);
+/* Does pieces [begin, end). */
+typedef void tl_piece(void *context, int64_t begin, int64_t end);
 
 /* A team of `count` (the caller is one of them). NULL when there is no memory or no thread to
  * be had. A team of one costs nothing. */
@@ -18,7 +18,7 @@ tl_threads *tl_threads_new(int count);
 void tl_threads_free(tl_threads *team);
 int tl_threads_count(const tl_threads *team);
 
-/* Cuts pieces 0..pieces-1 into one run a member and returns when all are done. */
+/* Does pieces 0..pieces-1, in runs of some of them at a time, and returns when all are done. */
 void tl_threads_run(tl_threads *team, int64_t pieces, tl_piece *piece, void *context);
 
 #endif

@@ -14,6 +14,6 @@ awk '/^```c$/ {seen=1} /^```text$/ && seen && !done {on=1; next} /^```$/ && on {
 [ -s "$work/expected" ] || { echo "README.md does not show what its program prints"; exit 1; }
 # shellcheck disable=SC2086
 "$compiler" -std=c11 -Wall -Wextra -Werror $flags -I"$include" "$work/readme.c" -o "$work/readme" \
-    -L"$library" -ltapeloop -Wl,-rpath,"$library"
+    -L"$library" -ltapeloop -lm -Wl,-rpath,"$library"
 "$work/readme" >"$work/printed"
 diff -u "$work/expected" "$work/printed"

@@ -70,7 +70,8 @@ static bool add_in_place(tl_tape *t, tl_node *x, tl_node *sum, tl_var dx)
     return t->error.status == TL_OK;
 }
 
-/* Room for a gradient that starts from zero, because its first term can be added but not yet computed. */
+/* Room for a gradient that starts from zero, because its first term can be added but not yet computed.
+ */
 static bool begin_zero(tl_tape *t, tl_node *x)
 {
     uint32_t id;
@@ -169,7 +170,8 @@ static void push_general(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
         const tl_node *d = tl_node_at(t, dx[k].id);
         if (!tl_layout_same_shape(d->layout, x->layout) || d->dtype != x->dtype) {
             char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
-            tl_call_fail(c, TL_ERR_SHAPE, "its derivative for operand %d is %s %s, but the operand is %s %s", k,
+            tl_call_fail(c, TL_ERR_SHAPE,
+                         "its derivative for operand %d is %s %s, but the operand is %s %s", k,
                          tl_dtype_name((tl_dtype)d->dtype), tl_layout_text(d->layout, a),
                          tl_dtype_name((tl_dtype)x->dtype), tl_layout_text(x->layout, b));
             return;
@@ -241,10 +243,11 @@ static void walk_node(tl_tape *t, uint32_t id)
     t->walk.pending--;
     t->scopes.current = n->scope;
     if (n->flags & NODE_CONSUMED) {
-        tl_tape_fail(t, TL_ERR_CONSUMED,
-                     "backward: %s has been walked back already; record it anew after tl_tape_reset, cut the "
-                     "graph before it with tl_detach, or walk the first time with tl_backward_retain",
-                     n->op->name);
+        tl_tape_fail(
+            t, TL_ERR_CONSUMED,
+            "backward: %s has been walked back already; record it anew after tl_tape_reset, cut the "
+            "graph before it with tl_detach, or walk the first time with tl_backward_retain",
+            n->op->name);
     } else {
         push(t, id, tl_var_of(t, id_of(handle)));
         if (!t->walk.retain)
@@ -305,11 +308,13 @@ static tl_status backward(tl_tape *t, tl_var loss, bool retain)
     if (!n)
         return t->error.status;
     if (n->layout->count != 1)
-        return tl_tape_fail(t, TL_ERR_SHAPE,
-                            "backward: starts from one element, not %s; take a sum or a mean, or tl_grad",
-                            tl_layout_text(n->layout, shape));
+        return tl_tape_fail(
+            t, TL_ERR_SHAPE,
+            "backward: starts from one element, not %s; take a sum or a mean, or tl_grad",
+            tl_layout_text(n->layout, shape));
     if (!(n->flags & NODE_NEEDS_GRADIENT))
-        return tl_tape_fail(t, TL_ERR_ARGUMENT, "backward: the loss depends on no leaf that wants a gradient");
+        return tl_tape_fail(t, TL_ERR_ARGUMENT,
+                            "backward: the loss depends on no leaf that wants a gradient");
     tl_var seed = one_like(t, n);
     if (t->error.status)
         return t->error.status;
@@ -340,7 +345,8 @@ static void ask_inputs(tl_tape *t, int count, const tl_var *inputs, uint32_t *sa
     }
 }
 
-static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const uint32_t *saved, tl_var *grads)
+static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const uint32_t *saved,
+                           tl_var *grads)
 {
     for (int k = 0; k < count; k++) {
         tl_node *x = tl_node_at(t, inputs[k].id);
@@ -369,7 +375,8 @@ static bool grad_fits(tl_tape *t, tl_var output, tl_var *seed, int count, const 
         if (x && (inputs[k].id & TL_LOOSE))
             tl_tape_fail(t, TL_ERR_ARGUMENT, "grad: input %d was not recorded", k);
         else if (x && !(x->flags & NODE_NEEDS_GRADIENT))
-            tl_tape_fail(t, TL_ERR_ARGUMENT, "grad: input %d wants no gradient: it depends on no leaf", k);
+            tl_tape_fail(t, TL_ERR_ARGUMENT, "grad: input %d wants no gradient: it depends on no leaf",
+                         k);
     }
     if (!y || t->error.status)
         return false;

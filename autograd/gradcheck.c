@@ -31,7 +31,8 @@ static void record_inputs(check *c)
     c->reals = 0;
     for (int k = 0; k < c->count; k++) {
         bool is_real = tl_dtype_is_real(c->inputs[k]->dtype);
-        c->leaf[k] = is_real ? tl_leaf(c->tape, c->inputs[k], NULL) : tl_constant(c->tape, c->inputs[k]);
+        c->leaf[k] =
+            is_real ? tl_leaf(c->tape, c->inputs[k], NULL) : tl_constant(c->tape, c->inputs[k]);
         if (!is_real)
             continue;
         c->which[c->reals] = k;
@@ -121,7 +122,8 @@ static tl_status run(check *c, tl_gradcheck_report *r)
     }
     bool good = r->error <= c->options.tolerance;
     snprintf(r->message, sizeof r->message,
-             "gradcheck: %s after %lld elements; worst: input %d, element %lld: analytic %+.12g, numeric %+.12g, "
+             "gradcheck: %s after %lld elements; worst: input %d, element %lld: analytic %+.12g, "
+             "numeric %+.12g, "
              "error %.3g (tolerance %.3g)",
              good ? "agreement" : "DIFFERENCE", (long long)r->checked, r->input, (long long)r->element,
              r->analytic, r->numeric, r->error, c->options.tolerance);
@@ -134,8 +136,9 @@ static tl_status refuse(tl_gradcheck_report *r, tl_status status, const char *me
     return status;
 }
 
-static tl_status check_order(int order, tl_function *function, void *context, int count, tl_tensor *const *inputs,
-                             const tl_gradcheck_options *options, tl_gradcheck_report *report)
+static tl_status check_order(int order, tl_function *function, void *context, int count,
+                             tl_tensor *const *inputs, const tl_gradcheck_options *options,
+                             tl_gradcheck_report *report)
 {
     tl_gradcheck_report local, *r = report ? report : &local;
     memset(r, 0, sizeof *r);
@@ -144,8 +147,10 @@ static tl_status check_order(int order, tl_function *function, void *context, in
         return refuse(r, TL_ERR_ARGUMENT, "wants 1 to 64 inputs");
     for (int k = 0; k < count; k++)
         if (inputs[k]->dtype == TL_F32)
-            return refuse(r, TL_ERR_DTYPE, "inputs must be f64; differences in f32 are too coarse to tell");
-    check c = {.function = function, .context = context, .count = count, .order = order, .inputs = inputs};
+            return refuse(r, TL_ERR_DTYPE,
+                          "inputs must be f64; differences in f32 are too coarse to tell");
+    check c = {
+        .function = function, .context = context, .count = count, .order = order, .inputs = inputs};
     if (options)
         c.options = *options;
     if (c.options.step <= 0)

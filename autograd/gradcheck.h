@@ -43,7 +43,8 @@ TL_API tl_status tl_gradcheck(tl_function *function, void *context, int count, t
                               const tl_gradcheck_options *options, tl_gradcheck_report *report);
 
 /* The same for the gradient of the gradient. */
-TL_API tl_status tl_gradgradcheck(tl_function *function, void *context, int count, tl_tensor *const *inputs,
-                                  const tl_gradcheck_options *options, tl_gradcheck_report *report);
+TL_API tl_status tl_gradgradcheck(tl_function *function, void *context, int count,
+                                  tl_tensor *const *inputs, const tl_gradcheck_options *options,
+                                  tl_gradcheck_report *report);
 
 #endif

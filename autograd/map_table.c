@@ -23,7 +23,8 @@ void *tl_map_find(const tl_map_table *map, uint64_t key)
 
 static bool grow(tl_tape *t, tl_map_table *map)
 {
-    tl_map_table larger = {.capacity = map->capacity ? 2 * map->capacity : FIRST_CAPACITY, .count = map->count};
+    tl_map_table larger = {.capacity = map->capacity ? 2 * map->capacity : FIRST_CAPACITY,
+                           .count = map->count};
     size_t bytes = larger.capacity * sizeof *larger.entry;
     larger.entry = tl_memory_get(&t->memory, bytes);
     if (!larger.entry)

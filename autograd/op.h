@@ -46,11 +46,11 @@ typedef struct tl_call {
 } tl_call;
 
 typedef enum tl_op_kind {
-    TL_ELEMENTWISE,    /* y_i = f(a_i, b_i, ...), broadcast; `kernel` and `partial` say it all */
-    TL_LINEAR,         /* linear in each operand that has a derivative: forward mode applies the op
-                          itself to the tangents */
-    TL_GENERAL,        /* anything else with a derivative */
-    TL_VIEW,           /* linear, and y are x[0]'s own numbers under another layout */
+    TL_ELEMENTWISE, /* y_i = f(a_i, b_i, ...), broadcast; `kernel` and `partial` say it all */
+    TL_LINEAR,      /* linear in each operand that has a derivative: forward mode applies the op
+                       itself to the tangents */
+    TL_GENERAL,     /* anything else with a derivative */
+    TL_VIEW,        /* linear, and y are x[0]'s own numbers under another layout */
     TL_NOT_DIFFERENTIABLE
 } tl_op_kind;
 
@@ -66,13 +66,16 @@ typedef struct tl_sample {
     tl_attr attr;
 } tl_sample;
 
+#define TL_NO_ATTR {{0}, {0}, 0, 0}
+#define TL_SAMPLES_END {0, {{0, {0}, 0, 0, 0}}, TL_NO_ATTR}
+
 struct tl_op {
     const char *name;     /* as in messages and files */
     const char *equation; /* "y = tanh x" */
     tl_op_kind kind;
-    int least, most;      /* operands; most < 0: any number */
-    bool mixed;           /* operands may differ in dtype, e.g. numbers and indices */
-    bool dense;           /* operands that are not contiguous are copied first; at most 4 operands */
+    int least, most; /* operands; most < 0: any number */
+    bool mixed;      /* operands may differ in dtype, e.g. numbers and indices */
+    bool dense;      /* operands that are not contiguous are copied first; at most 4 operands */
 
     /* Sets *layout to y's shape (and c->y.dtype where it is not the first operand's), or calls
      * tl_call_fail and returns false. For a view: strides too, and c->y.data. NULL for elementwise
@@ -96,7 +99,7 @@ struct tl_op {
      * entry, and may stay so for a derivative that is zero. */
     void (*vjp)(const tl_call *c, tl_var dy, tl_var *dx);
 
-    const tl_sample *samples; /* for the checks; the last one has count 0 */
+    const tl_sample *samples; /* for the checks; TL_SAMPLES_END is the last */
 };
 
 /* Applies the op. `attr` may be NULL. Operands that are TL_NONE must stand at the end, and are

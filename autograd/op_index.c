@@ -5,8 +5,6 @@
 
 #include "tensor/kernels.h"
 
-#define END {0, {{0, {0}, 0, 0, 0}}, {{0}, {0}, 0, 0}}
-
 static bool is_index(const tl_call *c, int k)
 {
     if (c->x[k].dtype == TL_I64)
@@ -18,7 +16,8 @@ static bool is_real(const tl_call *c, int k)
 {
     if (tl_dtype_is_real(c->x[k].dtype))
         return true;
-    return tl_call_fail(c, TL_ERR_DTYPE, "operand %d must be f32 or f64, not %s", k, tl_dtype_name(c->x[k].dtype));
+    return tl_call_fail(c, TL_ERR_DTYPE, "operand %d must be f32 or f64, not %s", k,
+                        tl_dtype_name(c->x[k].dtype));
 }
 
 /* The indices as a plain array; checked against the number of rows before anything is touched. */
@@ -35,7 +34,8 @@ static const int64_t *indices(tl_call *c, int k, int64_t rows)
     return index;
 }
 
-/* ---- embedding: table [N,E], index [..]: y[i] = table[index[i]] ------------------------------------ */
+/* ---- embedding: table [N,E], index [..]: y[i] = table[index[i]] ------------------------------------
+ */
 
 static bool embedding_shape(tl_call *c, tl_layout *layout)
 {
@@ -77,11 +77,20 @@ static void embedding_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 
 static const tl_sample embedding_samples[] = {
     {2, {{2, {5, 3}, -2, 2, 0}, {2, {2, 4}, 0, 0, 5}}, {{0}, {0}, 0, 0}},
-    {2, {{2, {5, 3}, -2, 2, 0}, {0, {0}, 0, 0, 5}}, {{0}, {0}, 0, 0}}, END};
+    {2, {{2, {5, 3}, -2, 2, 0}, {0, {0}, 0, 0, 5}}, {{0}, {0}, 0, 0}},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_embedding = {.name = "embedding", .equation = "y[i] = table[index[i]]", .kind = TL_LINEAR,
-                               .least = 2, .most = 2, .mixed = true, .dense = true, .shape = embedding_shape,
-                               .forward = embedding_forward, .vjp = embedding_vjp, .samples = embedding_samples};
+const tl_op tl_op_embedding = {.name = "embedding",
+                               .equation = "y[i] = table[index[i]]",
+                               .kind = TL_LINEAR,
+                               .least = 2,
+                               .most = 2,
+                               .mixed = true,
+                               .dense = true,
+                               .shape = embedding_shape,
+                               .forward = embedding_forward,
+                               .vjp = embedding_vjp,
+                               .samples = embedding_samples};
 
 tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index)
 {
@@ -89,7 +98,8 @@ tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index)
     return tl_apply(t, &tl_op_embedding, 2, in, NULL);
 }
 
-/* ---- scatter_rows: x [..,E], index [..], i = rows: y = 0; y[index[i]] += x[i] ------------------------ */
+/* ---- scatter_rows: x [..,E], index [..], i = rows: y = 0; y[index[i]] += x[i]
+ * ------------------------ */
 
 static bool scatter_rows_shape(tl_call *c, tl_layout *layout)
 {
@@ -132,12 +142,19 @@ static void scatter_rows_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample scatter_rows_samples[] = {
-    {2, {{3, {2, 4, 3}, -2, 2, 0}, {2, {2, 4}, 0, 0, 5}}, {{5}, {0}, 1, 0}}, END};
+    {2, {{3, {2, 4, 3}, -2, 2, 0}, {2, {2, 4}, 0, 0, 5}}, {{5}, {0}, 1, 0}}, TL_SAMPLES_END};
 
-const tl_op tl_op_scatter_rows = {.name = "scatter_rows", .equation = "y = 0; y[index[i]] += x[i]",
-                                  .kind = TL_LINEAR, .least = 2, .most = 2, .mixed = true,
-                                  .dense = true, .shape = scatter_rows_shape, .forward = scatter_rows_forward,
-                                  .forward_add = scatter_rows_add, .vjp = scatter_rows_vjp,
+const tl_op tl_op_scatter_rows = {.name = "scatter_rows",
+                                  .equation = "y = 0; y[index[i]] += x[i]",
+                                  .kind = TL_LINEAR,
+                                  .least = 2,
+                                  .most = 2,
+                                  .mixed = true,
+                                  .dense = true,
+                                  .shape = scatter_rows_shape,
+                                  .forward = scatter_rows_forward,
+                                  .forward_add = scatter_rows_add,
+                                  .vjp = scatter_rows_vjp,
                                   .samples = scatter_rows_samples};
 
 tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows)

@@ -6,15 +6,13 @@
 
 #include "tensor/kernels.h"
 
-#define NO_ATTR {{0}, {0}, 0, 0}
-#define END {0, {{0, {0}, 0, 0, 0}}, NO_ATTR}
-
 static bool like_x(tl_call *c, tl_layout *layout)
 {
     const tl_layout *x = c->x[0].layout;
     char shape[TL_LAYOUT_TEXT];
     if (x->ndim == 0)
-        return tl_call_fail(c, TL_ERR_SHAPE, "wants at least one dimension, not %s", tl_layout_text(x, shape));
+        return tl_call_fail(c, TL_ERR_SHAPE, "wants at least one dimension, not %s",
+                            tl_layout_text(x, shape));
     return tl_layout_make(layout, x->ndim, x->shape) == TL_OK;
 }
 
@@ -29,19 +27,21 @@ static tl_var sum_last(tl_tape *t, tl_var x)
     return tl_sum_axes(t, x, 1, &last, true);
 }
 
-static const tl_sample rows_of_reals[] = {{1, {{2, {3, 4}, -2, 2, 0}}, NO_ATTR},
-                                          {1, {{1, {5}, -2, 2, 0}}, NO_ATTR},
-                                          {1, {{3, {2, 3, 4}, -2, 2, 0}}, NO_ATTR}, END};
+static const tl_sample rows_of_reals[] = {{1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR},
+                                          {1, {{1, {5}, -2, 2, 0}}, TL_NO_ATTR},
+                                          {1, {{3, {2, 3, 4}, -2, 2, 0}}, TL_NO_ATTR},
+                                          TL_SAMPLES_END};
 
-/* ---- softmax: y_i = exp x_i / sum_j exp x_j, along the last dimension -------------------------------- */
+/* ---- softmax: y_i = exp x_i / sum_j exp x_j, along the last dimension
+ * -------------------------------- */
 
 static void softmax_forward(tl_call *c)
 {
     int64_t n = row_length(c->y.layout), bytes = n * (int64_t)tl_dtype_size(c->y.dtype);
     double largest;
     for (int64_t r = 0; n && r < c->y.layout->count / n; r++)
-        tl_softmax_row(c->y.dtype, n, (const char *)c->x[0].data + r * bytes, (char *)c->y.data + r * bytes,
-                       &largest);
+        tl_softmax_row(c->y.dtype, n, (const char *)c->x[0].data + r * bytes,
+                       (char *)c->y.data + r * bytes, &largest);
 }
 
 /* dx = y (dy - sum_j dy_j y_j) */
@@ -52,16 +52,24 @@ static void softmax_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     dx[0] = tl_mul(t, c->out, tl_sub(t, dy, mean));
 }
 
-const tl_op tl_op_softmax = {.name = "softmax", .equation = "y_i = exp x_i / sum_j exp x_j", .kind = TL_GENERAL,
-                             .least = 1, .most = 1, .dense = true, .shape = like_x, .forward = softmax_forward,
-                             .vjp = softmax_vjp, .samples = rows_of_reals};
+const tl_op tl_op_softmax = {.name = "softmax",
+                             .equation = "y_i = exp x_i / sum_j exp x_j",
+                             .kind = TL_GENERAL,
+                             .least = 1,
+                             .most = 1,
+                             .dense = true,
+                             .shape = like_x,
+                             .forward = softmax_forward,
+                             .vjp = softmax_vjp,
+                             .samples = rows_of_reals};
 
 tl_var tl_softmax(tl_tape *t, tl_var x)
 {
     return tl_apply(t, &tl_op_softmax, 1, &x, NULL);
 }
 
-/* ---- log_softmax: y_i = x_i - log sum_j exp x_j ---------------------------------------------------------- */
+/* ---- log_softmax: y_i = x_i - log sum_j exp x_j
+ * ---------------------------------------------------------- */
 
 static void log_softmax_forward(tl_call *c)
 {
@@ -82,9 +90,15 @@ static void log_softmax_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     dx[0] = tl_sub(t, dy, tl_mul(t, tl_exp(t, c->out), sum_last(t, dy)));
 }
 
-const tl_op tl_op_log_softmax = {.name = "log_softmax", .equation = "y_i = x_i - log sum_j exp x_j",
-                                 .kind = TL_GENERAL, .least = 1, .most = 1, .dense = true, .shape = like_x,
-                                 .forward = log_softmax_forward, .vjp = log_softmax_vjp,
+const tl_op tl_op_log_softmax = {.name = "log_softmax",
+                                 .equation = "y_i = x_i - log sum_j exp x_j",
+                                 .kind = TL_GENERAL,
+                                 .least = 1,
+                                 .most = 1,
+                                 .dense = true,
+                                 .shape = like_x,
+                                 .forward = log_softmax_forward,
+                                 .vjp = log_softmax_vjp,
                                  .samples = rows_of_reals};
 
 tl_var tl_log_softmax(tl_tape *t, tl_var x)
@@ -92,7 +106,8 @@ tl_var tl_log_softmax(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_log_softmax, 1, &x, NULL);
 }
 
-/* ---- cross_entropy: logits x [..,C], target k [..], flag = tl_reduction ------------------------------------
+/* ---- cross_entropy: logits x [..,C], target k [..], flag = tl_reduction
+ * ------------------------------------
  *
  *   l_r = log sum_c exp x_rc - x_rk;   y = mean, sum, or each of the l_r */
 
@@ -109,15 +124,18 @@ static bool targets_fit(tl_call *c, int logits, int target)
     char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
     tl_layout rows = *c->x[logits].layout;
     if (!tl_dtype_is_real(c->x[logits].dtype))
-        return tl_call_fail(c, TL_ERR_DTYPE, "logits must be f32 or f64, not %s", tl_dtype_name(c->x[logits].dtype));
+        return tl_call_fail(c, TL_ERR_DTYPE, "logits must be f32 or f64, not %s",
+                            tl_dtype_name(c->x[logits].dtype));
     if (c->x[target].dtype != TL_I64)
-        return tl_call_fail(c, TL_ERR_DTYPE, "targets must be i64, not %s", tl_dtype_name(c->x[target].dtype));
+        return tl_call_fail(c, TL_ERR_DTYPE, "targets must be i64, not %s",
+                            tl_dtype_name(c->x[target].dtype));
     if (c->attr->flag < TL_REDUCE_MEAN || c->attr->flag > TL_REDUCE_NONE)
         return tl_call_fail(c, TL_ERR_ARGUMENT, "there is no reduction %d", c->attr->flag);
     rows.ndim--;
     if (rows.ndim < 0 || !tl_layout_same_shape(&rows, c->x[target].layout))
         return tl_call_fail(c, TL_ERR_SHAPE, "one target for each row of the logits: %s, targets %s",
-                            tl_layout_text(c->x[logits].layout, a), tl_layout_text(c->x[target].layout, b));
+                            tl_layout_text(c->x[logits].layout, a),
+                            tl_layout_text(c->x[target].layout, b));
     return true;
 }
 
@@ -126,7 +144,8 @@ static bool targets_in_range(tl_call *c, int target, int64_t classes)
     const int64_t *k = c->x[target].data;
     for (int64_t r = 0; r < c->x[target].layout->count; r++)
         if (k[r] < 0 || k[r] >= classes)
-            return tl_call_fail(c, TL_ERR_INDEX, "target %lld at row %lld is not one of the %lld classes",
+            return tl_call_fail(c, TL_ERR_INDEX,
+                                "target %lld at row %lld is not one of the %lld classes",
                                 (long long)k[r], (long long)r, (long long)classes);
     return true;
 }
@@ -170,7 +189,8 @@ static void cross_entropy_forward(tl_call *c)
             write_real(c->y.dtype, c->y.data, r, loss);
     }
     if (c->attr->flag != TL_REDUCE_NONE)
-        write_real(c->y.dtype, c->y.data, 0, c->attr->flag == TL_REDUCE_MEAN ? total / (double)rows : total);
+        write_real(c->y.dtype, c->y.data, 0,
+                   c->attr->flag == TL_REDUCE_MEAN ? total / (double)rows : total);
 }
 
 static tl_var cross_entropy_grad(tl_tape *t, tl_var g, tl_var logits, tl_var target, int reduction)
@@ -187,12 +207,20 @@ static void cross_entropy_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 static const tl_sample cross_entropy_samples[] = {
     {2, {{2, {3, 5}, -2, 2, 0}, {1, {3}, 0, 0, 5}}, {{0}, {0}, 0, TL_REDUCE_MEAN}},
     {2, {{3, {2, 3, 4}, -2, 2, 0}, {2, {2, 3}, 0, 0, 4}}, {{0}, {0}, 0, TL_REDUCE_SUM}},
-    {2, {{2, {3, 5}, -2, 2, 0}, {1, {3}, 0, 0, 5}}, {{0}, {0}, 0, TL_REDUCE_NONE}}, END};
+    {2, {{2, {3, 5}, -2, 2, 0}, {1, {3}, 0, 0, 5}}, {{0}, {0}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_cross_entropy = {.name = "cross_entropy", .equation = "l = log sum_c exp x_c - x_k",
-                                   .kind = TL_GENERAL, .least = 2, .most = 2, .mixed = true,
-                                   .dense = true, .shape = cross_entropy_shape, .forward = cross_entropy_forward,
-                                   .vjp = cross_entropy_vjp, .samples = cross_entropy_samples};
+const tl_op tl_op_cross_entropy = {.name = "cross_entropy",
+                                   .equation = "l = log sum_c exp x_c - x_k",
+                                   .kind = TL_GENERAL,
+                                   .least = 2,
+                                   .most = 2,
+                                   .mixed = true,
+                                   .dense = true,
+                                   .shape = cross_entropy_shape,
+                                   .forward = cross_entropy_forward,
+                                   .vjp = cross_entropy_vjp,
+                                   .samples = cross_entropy_samples};
 
 tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction reduction)
 {
@@ -200,8 +228,8 @@ tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction r
     return tl_apply(t, &tl_op_cross_entropy, 2, in, &(tl_attr){.flag = (int32_t)reduction});
 }
 
-/* ---- cross_entropy_grad: g (one, or one a row), x [..,C], k [..]: z_rc = w g_r (p_rc - [c = k_r]), -------------
- *      p = softmax(x), w = 1/rows for the mean, else 1 */
+/* ---- cross_entropy_grad: g (one, or one a row), x [..,C], k [..]: z_rc = w g_r (p_rc - [c = k_r]),
+ * ------------- p = softmax(x), w = 1/rows for the mean, else 1 */
 
 static bool cross_entropy_grad_shape(tl_call *c, tl_layout *layout)
 {
@@ -225,7 +253,8 @@ static double row_weight(const tl_call *c, int64_t rows)
 static void cross_entropy_grad_forward(tl_call *c)
 {
     tl_dtype dtype = c->y.dtype;
-    int64_t n = row_length(c->y.layout), rows = rows_of(c->y.layout), bytes = n * (int64_t)tl_dtype_size(dtype);
+    int64_t n = row_length(c->y.layout), rows = rows_of(c->y.layout),
+            bytes = n * (int64_t)tl_dtype_size(dtype);
     const int64_t *target = c->x[2].data;
     double weight = row_weight(c, rows);
     if (!targets_in_range(c, 2, n))
@@ -235,7 +264,8 @@ static void cross_entropy_grad_forward(tl_call *c)
         double largest;
         tl_softmax_row(dtype, n, (const char *)c->x[1].data + r * bytes, z, &largest);
         write_real(dtype, z, target[r], read_real(dtype, z, target[r]) - 1);
-        tl_scale(dtype, n, z, weight * read_real(dtype, c->x[0].data, c->attr->flag == TL_REDUCE_NONE ? r : 0));
+        tl_scale(dtype, n, z,
+                 weight * read_real(dtype, c->x[0].data, c->attr->flag == TL_REDUCE_NONE ? r : 0));
     }
 }
 
@@ -264,14 +294,23 @@ static void cross_entropy_grad_vjp(const tl_call *c, tl_var dz, tl_var *dx)
 
 static const tl_sample cross_entropy_grad_samples[] = {
     {3, {{0, {0}, -2, 2, 0}, {2, {3, 5}, -2, 2, 0}, {1, {3}, 0, 0, 5}}, {{0}, {0}, 0, TL_REDUCE_MEAN}},
-    {3, {{1, {3}, -2, 2, 0}, {2, {3, 5}, -2, 2, 0}, {1, {3}, 0, 0, 5}}, {{0}, {0}, 0, TL_REDUCE_NONE}}, END};
+    {3, {{1, {3}, -2, 2, 0}, {2, {3, 5}, -2, 2, 0}, {1, {3}, 0, 0, 5}}, {{0}, {0}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_cross_entropy_grad = {.name = "cross_entropy_grad", .equation = "z_c = g (softmax(x)_c - [c = k])",
-                                        .kind = TL_GENERAL, .least = 3, .most = 3, .mixed = true,
-                                        .dense = true, .shape = cross_entropy_grad_shape, .forward = cross_entropy_grad_forward,
-                                        .vjp = cross_entropy_grad_vjp, .samples = cross_entropy_grad_samples};
+const tl_op tl_op_cross_entropy_grad = {.name = "cross_entropy_grad",
+                                        .equation = "z_c = g (softmax(x)_c - [c = k])",
+                                        .kind = TL_GENERAL,
+                                        .least = 3,
+                                        .most = 3,
+                                        .mixed = true,
+                                        .dense = true,
+                                        .shape = cross_entropy_grad_shape,
+                                        .forward = cross_entropy_grad_forward,
+                                        .vjp = cross_entropy_grad_vjp,
+                                        .samples = cross_entropy_grad_samples};
 
-/* ---- mse: a composition ------------------------------------------------------------------------------------------- */
+/* ---- mse: a composition
+ * ------------------------------------------------------------------------------------------- */
 
 tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction)
 {

@@ -13,9 +13,6 @@
 #include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
-#define NO_ATTR {{0}, {0}, 0, 0}
-#define END {0, {{0, {0}, 0, 0, 0}}, NO_ATTR}
-
 static bool at_least(const tl_call *c, int k, int ndim)
 {
     char shape[TL_LAYOUT_TEXT];
@@ -37,8 +34,8 @@ static int64_t last_size(const tl_layout *layout)
     return layout->shape[layout->ndim - 1];
 }
 
-/* An array of shape [..,n] as a matrix of contiguous rows: its own numbers where the strides allow, otherwise a
- * copy in *copy, which the caller gives back to the pool. */
+/* An array of shape [..,n] as a matrix of contiguous rows: its own numbers where the strides allow,
+ * otherwise a copy in *copy, which the caller gives back to the pool. */
 static bool rows_of(tl_tape *t, tl_array x, tl_matrix *m, tl_block **copy)
 {
     int64_t cols = last_size(x.layout), rows = 1;
@@ -64,7 +61,8 @@ static bool rows_of(tl_tape *t, tl_array x, tl_matrix *m, tl_block **copy)
     return true;
 }
 
-/* ---- matmul: [..,M,K] x [..,K,N], leading dimensions broadcast ------------------------------------- */
+/* ---- matmul: [..,M,K] x [..,K,N], leading dimensions broadcast -------------------------------------
+ */
 
 /* The leading dimensions of a layout alone, and the matrix in its last two. */
 static tl_layout batch_of(const tl_layout *layout)
@@ -108,7 +106,8 @@ static void *matrix_at(tl_array x, const tl_layout *batch, const int64_t *index)
 static void matmul_forward(tl_call *c)
 {
     tl_matrix a = matrix_of(c->x[0]), b = matrix_of(c->x[1]), y = matrix_of(c->y);
-    tl_layout batch = batch_of(c->y.layout), batch_a = batch_of(c->x[0].layout), batch_b = batch_of(c->x[1].layout);
+    tl_layout batch = batch_of(c->y.layout), batch_a = batch_of(c->x[0].layout),
+              batch_b = batch_of(c->x[1].layout);
     tl_layout wide_a, wide_b;
     if (c->y.layout->count == 0 || !tl_layout_expand(&batch_a, &batch, &wide_a) ||
         !tl_layout_expand(&batch_b, &batch, &wide_b))
@@ -140,12 +139,19 @@ static void matmul_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample matmul_samples[] = {
-    {2, {{2, {2, 3}, -1, 1, 0}, {2, {3, 4}, -1, 1, 0}}, NO_ATTR},
-    {2, {{3, {5, 2, 3}, -1, 1, 0}, {2, {3, 4}, -1, 1, 0}}, NO_ATTR},
-    {2, {{3, {1, 2, 3}, -1, 1, 0}, {4, {2, 5, 3, 1}, -1, 1, 0}}, NO_ATTR}, END};
+    {2, {{2, {2, 3}, -1, 1, 0}, {2, {3, 4}, -1, 1, 0}}, TL_NO_ATTR},
+    {2, {{3, {5, 2, 3}, -1, 1, 0}, {2, {3, 4}, -1, 1, 0}}, TL_NO_ATTR},
+    {2, {{3, {1, 2, 3}, -1, 1, 0}, {4, {2, 5, 3, 1}, -1, 1, 0}}, TL_NO_ATTR},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_matmul = {.name = "matmul", .equation = "y = a b", .kind = TL_LINEAR, .least = 2, .most = 2,
-                            .shape = matmul_shape, .forward = matmul_forward, .vjp = matmul_vjp,
+const tl_op tl_op_matmul = {.name = "matmul",
+                            .equation = "y = a b",
+                            .kind = TL_LINEAR,
+                            .least = 2,
+                            .most = 2,
+                            .shape = matmul_shape,
+                            .forward = matmul_forward,
+                            .vjp = matmul_vjp,
                             .samples = matmul_samples};
 
 tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b)
@@ -154,7 +160,8 @@ tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b)
     return tl_apply(t, &tl_op_matmul, 2, in, NULL);
 }
 
-/* ---- linear: x [..,I], w [O,I], b [O] or like y: y = x W' + b;  flag 1: x [..,O], y = x W ------------ */
+/* ---- linear: x [..,I], w [O,I], b [O] or like y: y = x W' + b;  flag 1: x [..,O], y = x W
+ * ------------ */
 
 static bool bias_fits(const tl_call *c, const tl_layout *y)
 {
@@ -162,8 +169,8 @@ static bool bias_fits(const tl_call *c, const tl_layout *y)
     const tl_layout *bias = c->x[2].layout;
     if (bias->ndim == 1 ? bias->shape[0] == last_size(y) : tl_layout_same_shape(bias, y))
         return true;
-    return tl_call_fail(c, TL_ERR_SHAPE, "wants a bias of [%lld] or %s, not %s", (long long)last_size(y),
-                        tl_layout_text(y, a), tl_layout_text(bias, b));
+    return tl_call_fail(c, TL_ERR_SHAPE, "wants a bias of [%lld] or %s, not %s",
+                        (long long)last_size(y), tl_layout_text(y, a), tl_layout_text(bias, b));
 }
 
 static bool linear_shape(tl_call *c, tl_layout *layout)
@@ -176,8 +183,8 @@ static bool linear_shape(tl_call *c, tl_layout *layout)
     if (w->ndim != 2)
         return fail_pair(c, "the weight is not a matrix");
     if (last_size(x) != w->shape[transposed ? 0 : 1])
-        return fail_pair(c, transposed ? "x's last size is not the weight's first" :
-                                         "x's last size is not the weight's last");
+        return fail_pair(c, transposed ? "x's last size is not the weight's first"
+                                       : "x's last size is not the weight's last");
     memcpy(shape, x->shape, sizeof shape);
     shape[x->ndim - 1] = w->shape[transposed ? 1 : 0];
     return tl_layout_make(layout, x->ndim, shape) == TL_OK && (c->count < 3 || bias_fits(c, layout));
@@ -206,7 +213,8 @@ static void multiply(tl_call *c, tl_matrix x, tl_matrix start, tl_matrix y)
         for (int64_t row = 0; start.data && row < y.rows; row++)
             memcpy((char *)y.data + (size_t)(row * y.row_stride) * size,
                    (char *)start.data + (size_t)(row * start.row_stride) * size, (size_t)y.cols * size);
-        tl_blas_product(t->blas, c->y.dtype, x, transposed ? w : tl_matrix_transposed(w), start.data ? 1 : 0, y);
+        tl_blas_product(t->blas, c->y.dtype, x, transposed ? w : tl_matrix_transposed(w),
+                        start.data ? 1 : 0, y);
         return;
     }
     const tl_packed *w = tl_tape_packed(t, c->in[1], !transposed);
@@ -218,7 +226,8 @@ static void linear_forward(tl_call *c)
 {
     tl_block *copy = NULL, *start_copy = NULL;
     tl_matrix x, start = {0}, y = {c->y.data, 0, last_size(c->y.layout), last_size(c->y.layout), 1};
-    if (c->y.layout->count && rows_of(c->tape, c->x[0], &x, &copy) && start_of(c, &start, &start_copy)) {
+    if (c->y.layout->count && rows_of(c->tape, c->x[0], &x, &copy) &&
+        start_of(c, &start, &start_copy)) {
         y.rows = x.rows;
         multiply(c, x, start, y);
     }
@@ -242,14 +251,21 @@ static void linear_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample linear_samples[] = {
-    {3, {{2, {2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, NO_ATTR},
-    {2, {{3, {4, 2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}}, NO_ATTR},
+    {3, {{2, {2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, TL_NO_ATTR},
+    {2, {{3, {4, 2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}}, TL_NO_ATTR},
     {2, {{3, {4, 2, 5}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}}, {{0}, {0}, 0, 1}},
-    {3, {{1, {3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, NO_ATTR},
-    {3, {{2, {2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {2, {2, 5}, -1, 1, 0}}, NO_ATTR}, END};
+    {3, {{1, {3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, TL_NO_ATTR},
+    {3, {{2, {2, 3}, -1, 1, 0}, {2, {5, 3}, -1, 1, 0}, {2, {2, 5}, -1, 1, 0}}, TL_NO_ATTR},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_linear = {.name = "linear", .equation = "y = x W' + b", .kind = TL_LINEAR, .least = 2,
-                            .most = 3, .shape = linear_shape, .forward = linear_forward, .vjp = linear_vjp,
+const tl_op tl_op_linear = {.name = "linear",
+                            .equation = "y = x W' + b",
+                            .kind = TL_LINEAR,
+                            .least = 2,
+                            .most = 3,
+                            .shape = linear_shape,
+                            .forward = linear_forward,
+                            .vjp = linear_vjp,
                             .samples = linear_samples};
 
 tl_var tl_linear_op(tl_tape *t, tl_var x, tl_var w, tl_var b)
@@ -264,7 +280,8 @@ tl_var tl_linear_transposed(tl_tape *t, tl_var x, tl_var w)
     return tl_apply(t, &tl_op_linear, 2, in, &(tl_attr){.flag = 1});
 }
 
-/* ---- sum_outer: a [..,M], b [..,N]: y[m,n] = sum over the rows r of a[r,m] b[r,n] ---------------------- */
+/* ---- sum_outer: a [..,M], b [..,N]: y[m,n] = sum over the rows r of a[r,m] b[r,n]
+ * ---------------------- */
 
 static bool sum_outer_shape(tl_call *c, tl_layout *layout)
 {
@@ -316,13 +333,20 @@ static void sum_outer_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample sum_outer_samples[] = {
-    {2, {{2, {2, 3}, -1, 1, 0}, {2, {2, 5}, -1, 1, 0}}, NO_ATTR},
-    {2, {{3, {4, 2, 3}, -1, 1, 0}, {3, {4, 2, 5}, -1, 1, 0}}, NO_ATTR},
-    {2, {{1, {3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, NO_ATTR}, END};
+    {2, {{2, {2, 3}, -1, 1, 0}, {2, {2, 5}, -1, 1, 0}}, TL_NO_ATTR},
+    {2, {{3, {4, 2, 3}, -1, 1, 0}, {3, {4, 2, 5}, -1, 1, 0}}, TL_NO_ATTR},
+    {2, {{1, {3}, -1, 1, 0}, {1, {5}, -1, 1, 0}}, TL_NO_ATTR},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_sum_outer = {.name = "sum_outer", .equation = "y = sum_r a_r b_r'", .kind = TL_LINEAR,
-                               .least = 2, .most = 2, .shape = sum_outer_shape, .forward = sum_outer_forward,
-                               .forward_add = sum_outer_add, .vjp = sum_outer_vjp,
+const tl_op tl_op_sum_outer = {.name = "sum_outer",
+                               .equation = "y = sum_r a_r b_r'",
+                               .kind = TL_LINEAR,
+                               .least = 2,
+                               .most = 2,
+                               .shape = sum_outer_shape,
+                               .forward = sum_outer_forward,
+                               .forward_add = sum_outer_add,
+                               .vjp = sum_outer_vjp,
                                .samples = sum_outer_samples};
 
 tl_var tl_sum_outer(tl_tape *t, tl_var a, tl_var b)

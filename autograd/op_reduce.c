@@ -5,8 +5,6 @@
 
 #include "tensor/kernels.h"
 
-#define END {0, {{0, {0}, 0, 0, 0}}, {{0}, {0}, 0, 0}}
-
 /* ---- sum: i = axes, flag = keepdim -------------------------------------------------------------- */
 
 /* x's shape with sizes of 1 where it is summed. */
@@ -59,10 +57,17 @@ static void sum_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 
 static const tl_sample sum_samples[] = {{1, {{3, {2, 3, 4}, -2, 2, 0}}, {{1}, {0}, 1, 0}},
                                         {1, {{3, {2, 3, 4}, -2, 2, 0}}, {{0, 2}, {0}, 2, 1}},
-                                        {1, {{2, {3, 4}, -2, 2, 0}}, {{0, 1}, {0}, 2, 0}}, END};
+                                        {1, {{2, {3, 4}, -2, 2, 0}}, {{0, 1}, {0}, 2, 0}},
+                                        TL_SAMPLES_END};
 
-const tl_op tl_op_sum = {.name = "sum", .equation = "y = sum of x over the axes", .kind = TL_LINEAR, .least = 1,
-                         .most = 1, .shape = sum_shape, .forward = sum_forward, .vjp = sum_vjp,
+const tl_op tl_op_sum = {.name = "sum",
+                         .equation = "y = sum of x over the axes",
+                         .kind = TL_LINEAR,
+                         .least = 1,
+                         .most = 1,
+                         .shape = sum_shape,
+                         .forward = sum_forward,
+                         .vjp = sum_vjp,
                          .samples = sum_samples};
 
 tl_var tl_sum_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim)
@@ -80,7 +85,8 @@ tl_var tl_sum_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdi
     for (int k = 0; k < count; k++)
         if (axes[k] < -a.layout->ndim || axes[k] >= a.layout->ndim) {
             char text[TL_LAYOUT_TEXT];
-            tl_tape_fail(t, TL_ERR_INDEX, "sum: there is no axis %d in %s", axes[k], tl_layout_text(a.layout, text));
+            tl_tape_fail(t, TL_ERR_INDEX, "sum: there is no axis %d in %s", axes[k],
+                         tl_layout_text(a.layout, text));
             return tl_poison(t);
         }
     for (int k = 0; k < attr.n; k++)
@@ -110,7 +116,8 @@ tl_var tl_mean(tl_tape *t, tl_var x)
     return tl_mean_axes(t, x, 0, NULL, false);
 }
 
-/* ---- sum_to: i = y's shape; the adjoint of broadcasting -------------------------------------------- */
+/* ---- sum_to: i = y's shape; the adjoint of broadcasting --------------------------------------------
+ */
 
 static bool sum_to_shape(tl_call *c, tl_layout *layout)
 {
@@ -141,11 +148,19 @@ static void sum_to_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample sum_to_samples[] = {{1, {{3, {2, 3, 4}, -2, 2, 0}}, {{3, 1}, {0}, 2, 0}},
-                                           {1, {{2, {3, 4}, -2, 2, 0}}, {{4}, {0}, 1, 0}}, END};
+                                           {1, {{2, {3, 4}, -2, 2, 0}}, {{4}, {0}, 1, 0}},
+                                           TL_SAMPLES_END};
 
-const tl_op tl_op_sum_to = {.name = "sum_to", .equation = "y[j] = sum_i x[i,j]", .kind = TL_LINEAR, .least = 1,
-                            .most = 1, .shape = sum_to_shape, .forward = sum_to_forward,
-                            .forward_add = sum_to_add, .vjp = sum_to_vjp, .samples = sum_to_samples};
+const tl_op tl_op_sum_to = {.name = "sum_to",
+                            .equation = "y[j] = sum_i x[i,j]",
+                            .kind = TL_LINEAR,
+                            .least = 1,
+                            .most = 1,
+                            .shape = sum_to_shape,
+                            .forward = sum_to_forward,
+                            .forward_add = sum_to_add,
+                            .vjp = sum_to_vjp,
+                            .samples = sum_to_samples};
 
 tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
 {

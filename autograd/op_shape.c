@@ -6,9 +6,6 @@
 
 #include "tensor/kernels.h"
 
-#define NO_ATTR {{0}, {0}, 0, 0}
-#define END {0, {{0, {0}, 0, 0, 0}}, NO_ATTR}
-
 /* The array of a variable, or false: the error is on the tape. */
 static bool array_of(tl_tape *t, tl_var v, tl_array *array)
 {
@@ -18,7 +15,8 @@ static bool array_of(tl_tape *t, tl_var v, tl_array *array)
     return array->layout != NULL;
 }
 
-static bool fail(tl_tape *t, tl_status status, const char *name, const char *rule, const tl_layout *layout)
+static bool fail(tl_tape *t, tl_status status, const char *name, const char *rule,
+                 const tl_layout *layout)
 {
     char shape[TL_LAYOUT_TEXT];
     tl_tape_fail(t, status, "%s: %s %s", name, rule, tl_layout_text(layout, shape));
@@ -33,7 +31,8 @@ static bool find_dim(tl_tape *t, const char *name, const tl_layout *layout, int 
     *dim = given < 0 ? given + ndim : given;
     if (*dim >= 0 && *dim < ndim)
         return true;
-    tl_tape_fail(t, TL_ERR_INDEX, "%s: there is no dimension %d in %s", name, given, tl_layout_text(layout, shape));
+    tl_tape_fail(t, TL_ERR_INDEX, "%s: there is no dimension %d in %s", name, given,
+                 tl_layout_text(layout, shape));
     return false;
 }
 
@@ -69,15 +68,21 @@ static bool same_shape(tl_call *c, tl_layout *layout)
     return true;
 }
 
-const tl_op tl_op_detach = {.name = "detach", .equation = "y = x, a constant", .kind = TL_NOT_DIFFERENTIABLE,
-                            .least = 1, .most = 1, .mixed = true, .shape = same_shape};
+const tl_op tl_op_detach = {.name = "detach",
+                            .equation = "y = x, a constant",
+                            .kind = TL_NOT_DIFFERENTIABLE,
+                            .least = 1,
+                            .most = 1,
+                            .mixed = true,
+                            .shape = same_shape};
 
 tl_var tl_detach(tl_tape *t, tl_var x)
 {
     return tl_apply(t, &tl_op_detach, 1, &x, NULL);
 }
 
-/* ---- contiguous: y = x, row-major ------------------------------------------------------------------ */
+/* ---- contiguous: y = x, row-major ------------------------------------------------------------------
+ */
 
 static bool dense_shape(tl_call *c, tl_layout *layout)
 {
@@ -95,11 +100,18 @@ static void contiguous_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     dx[0] = dy;
 }
 
-static const tl_sample any_real[] = {{1, {{2, {3, 4}, -2, 2, 0}}, NO_ATTR}, END};
+static const tl_sample any_real[] = {{1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR}, TL_SAMPLES_END};
 
-const tl_op tl_op_contiguous = {.name = "contiguous", .equation = "y = x", .kind = TL_LINEAR, .least = 1,
-                                .most = 1, .mixed = true, .shape = dense_shape, .forward = contiguous_forward,
-                                .vjp = contiguous_vjp, .samples = any_real};
+const tl_op tl_op_contiguous = {.name = "contiguous",
+                                .equation = "y = x",
+                                .kind = TL_LINEAR,
+                                .least = 1,
+                                .most = 1,
+                                .mixed = true,
+                                .shape = dense_shape,
+                                .forward = contiguous_forward,
+                                .vjp = contiguous_vjp,
+                                .samples = any_real};
 
 tl_var tl_contiguous(tl_tape *t, tl_var x)
 {
@@ -109,7 +121,8 @@ tl_var tl_contiguous(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_contiguous, 1, &x, NULL);
 }
 
-/* ---- reshape: i = y's shape -------------------------------------------------------------------------- */
+/* ---- reshape: i = y's shape
+ * -------------------------------------------------------------------------- */
 
 static bool reshape_shape(tl_call *c, tl_layout *layout)
 {
@@ -133,10 +146,17 @@ static void reshape_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample reshape_samples[] = {{1, {{2, {3, 4}, -2, 2, 0}}, {{2, 6}, {0}, 2, 0}},
-                                            {1, {{3, {2, 3, 4}, -2, 2, 0}}, {{6, 4}, {0}, 2, 0}}, END};
+                                            {1, {{3, {2, 3, 4}, -2, 2, 0}}, {{6, 4}, {0}, 2, 0}},
+                                            TL_SAMPLES_END};
 
-const tl_op tl_op_reshape = {.name = "reshape", .equation = "y = x in another shape", .kind = TL_VIEW, .least = 1,
-                             .most = 1, .mixed = true, .shape = reshape_shape, .vjp = reshape_vjp,
+const tl_op tl_op_reshape = {.name = "reshape",
+                             .equation = "y = x in another shape",
+                             .kind = TL_VIEW,
+                             .least = 1,
+                             .most = 1,
+                             .mixed = true,
+                             .shape = reshape_shape,
+                             .vjp = reshape_vjp,
                              .samples = reshape_samples};
 
 /* Works out a size that is given as -1. */
@@ -172,7 +192,8 @@ tl_var tl_reshape(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
     return tl_apply(t, &tl_op_reshape, 1, &x, &attr);
 }
 
-/* ---- permute: i[k] = which dimension of x is y's dimension k ------------------------------------------- */
+/* ---- permute: i[k] = which dimension of x is y's dimension k
+ * ------------------------------------------- */
 
 static bool permute_shape(tl_call *c, tl_layout *layout)
 {
@@ -204,10 +225,17 @@ static void permute_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     dx[0] = tl_permute(c->tape, dy, c->attr->n, back);
 }
 
-static const tl_sample permute_samples[] = {{1, {{3, {2, 3, 4}, -2, 2, 0}}, {{2, 0, 1}, {0}, 3, 0}}, END};
+static const tl_sample permute_samples[] = {{1, {{3, {2, 3, 4}, -2, 2, 0}}, {{2, 0, 1}, {0}, 3, 0}},
+                                            TL_SAMPLES_END};
 
-const tl_op tl_op_permute = {.name = "permute", .equation = "y[..i_k..] = x[i]", .kind = TL_VIEW, .least = 1,
-                             .most = 1, .mixed = true, .shape = permute_shape, .vjp = permute_vjp,
+const tl_op tl_op_permute = {.name = "permute",
+                             .equation = "y[..i_k..] = x[i]",
+                             .kind = TL_VIEW,
+                             .least = 1,
+                             .most = 1,
+                             .mixed = true,
+                             .shape = permute_shape,
+                             .vjp = permute_vjp,
                              .samples = permute_samples};
 
 tl_var tl_permute(tl_tape *t, tl_var x, int ndim, const int *order)
@@ -230,7 +258,8 @@ tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1)
     return tl_permute(t, x, a.layout->ndim, order);
 }
 
-/* ---- expand: i = y's shape; dx sums over what was repeated ------------------------------------------------ */
+/* ---- expand: i = y's shape; dx sums over what was repeated
+ * ------------------------------------------------ */
 
 static bool expand_shape(tl_call *c, tl_layout *layout)
 {
@@ -239,8 +268,8 @@ static bool expand_shape(tl_call *c, tl_layout *layout)
     if (!attr_layout(c, &wanted))
         return false;
     if (!tl_layout_expand(c->x[0].layout, &wanted, layout))
-        return tl_call_fail(c, TL_ERR_SHAPE, "%s cannot be broadcast to %s", tl_layout_text(c->x[0].layout, from),
-                            tl_layout_text(&wanted, to));
+        return tl_call_fail(c, TL_ERR_SHAPE, "%s cannot be broadcast to %s",
+                            tl_layout_text(c->x[0].layout, from), tl_layout_text(&wanted, to));
     return true;
 }
 
@@ -249,10 +278,18 @@ static void expand_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     dx[0] = tl_sum_to(c->tape, dy, c->x[0].layout->ndim, c->x[0].layout->shape);
 }
 
-static const tl_sample expand_samples[] = {{1, {{2, {3, 1}, -2, 2, 0}}, {{2, 3, 4}, {0}, 3, 0}}, END};
+static const tl_sample expand_samples[] = {{1, {{2, {3, 1}, -2, 2, 0}}, {{2, 3, 4}, {0}, 3, 0}},
+                                           TL_SAMPLES_END};
 
-const tl_op tl_op_expand = {.name = "expand", .equation = "y[i,j] = x[j]", .kind = TL_VIEW, .least = 1, .most = 1,
-                            .mixed = true, .shape = expand_shape, .vjp = expand_vjp, .samples = expand_samples};
+const tl_op tl_op_expand = {.name = "expand",
+                            .equation = "y[i,j] = x[j]",
+                            .kind = TL_VIEW,
+                            .least = 1,
+                            .most = 1,
+                            .mixed = true,
+                            .shape = expand_shape,
+                            .vjp = expand_vjp,
+                            .samples = expand_samples};
 
 tl_var tl_expand(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
 {
@@ -260,7 +297,8 @@ tl_var tl_expand(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
     return tl_apply(t, &tl_op_expand, 1, &x, &attr);
 }
 
-/* ---- slice: i = dim, start, stop, step ----------------------------------------------------------------------- */
+/* ---- slice: i = dim, start, stop, step
+ * ----------------------------------------------------------------------- */
 
 static int64_t slice_length(int64_t start, int64_t stop, int64_t step)
 {
@@ -283,7 +321,8 @@ static bool slice_shape(tl_call *c, tl_layout *layout)
         layout->stride[dim] = x->stride[dim] * step;
     tl_layout_finish(layout);
     if (layout->count)
-        c->y.data = (char *)c->x[0].data + start * x->stride[dim] * (int64_t)tl_dtype_size(c->x[0].dtype);
+        c->y.data =
+            (char *)c->x[0].data + start * x->stride[dim] * (int64_t)tl_dtype_size(c->x[0].dtype);
     return true;
 }
 
@@ -294,10 +333,17 @@ static void slice_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample slice_samples[] = {{1, {{3, {2, 7, 3}, -2, 2, 0}}, {{1, 1, 6, 2}, {0}, 4, 0}},
-                                          {1, {{2, {5, 3}, -2, 2, 0}}, {{0, 2, 4, 1}, {0}, 4, 0}}, END};
+                                          {1, {{2, {5, 3}, -2, 2, 0}}, {{0, 2, 4, 1}, {0}, 4, 0}},
+                                          TL_SAMPLES_END};
 
-const tl_op tl_op_slice = {.name = "slice", .equation = "y[i] = x[start + i step]", .kind = TL_VIEW, .least = 1,
-                           .most = 1, .mixed = true, .shape = slice_shape, .vjp = slice_vjp,
+const tl_op tl_op_slice = {.name = "slice",
+                           .equation = "y[i] = x[start + i step]",
+                           .kind = TL_VIEW,
+                           .least = 1,
+                           .most = 1,
+                           .mixed = true,
+                           .shape = slice_shape,
+                           .vjp = slice_vjp,
                            .samples = slice_samples};
 
 static int64_t clip(int64_t i, int64_t size)
@@ -317,7 +363,8 @@ tl_var tl_slice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t stop, int6
     return tl_apply(t, &tl_op_slice, 1, &x, &attr);
 }
 
-/* ---- unslice: i = dim, start, step, size; the adjoint of slice ----------------------------------------------- */
+/* ---- unslice: i = dim, start, step, size; the adjoint of slice
+ * ----------------------------------------------- */
 
 static bool unslice_shape(tl_call *c, tl_layout *layout)
 {
@@ -327,10 +374,12 @@ static bool unslice_shape(tl_call *c, tl_layout *layout)
     if (!dim_fits(c, dim, 0))
         return false;
     int64_t n = x->shape[dim];
-    if (start < 0 || step < 1 || size < 0 || (n > 0 && (start >= size || (size - 1 - start) / step < n - 1)))
-        return tl_call_fail(c, TL_ERR_INDEX, "%s does not fit at %lld, step %lld, into %lld along dimension %lld",
-                            tl_layout_text(x, shape), (long long)start, (long long)step, (long long)size,
-                            (long long)dim);
+    if (start < 0 || step < 1 || size < 0 ||
+        (n > 0 && (start >= size || (size - 1 - start) / step < n - 1)))
+        return tl_call_fail(c, TL_ERR_INDEX,
+                            "%s does not fit at %lld, step %lld, into %lld along dimension %lld",
+                            tl_layout_text(x, shape), (long long)start, (long long)step,
+                            (long long)size, (long long)dim);
     *layout = *x;
     layout->shape[dim] = size;
     return tl_layout_make(layout, x->ndim, layout->shape) == TL_OK ||
@@ -370,11 +419,19 @@ static void unslice_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 }
 
 static const tl_sample unslice_samples[] = {{1, {{3, {2, 3, 4}, -2, 2, 0}}, {{1, 1, 2, 7}, {0}, 4, 0}},
-                                            {1, {{2, {2, 3}, -2, 2, 0}}, {{0, 3, 1, 5}, {0}, 4, 0}}, END};
+                                            {1, {{2, {2, 3}, -2, 2, 0}}, {{0, 3, 1, 5}, {0}, 4, 0}},
+                                            TL_SAMPLES_END};
 
-const tl_op tl_op_unslice = {.name = "unslice", .equation = "y = 0; y[start + i step] = x[i]", .kind = TL_LINEAR,
-                             .least = 1, .most = 1, .shape = unslice_shape, .forward = unslice_forward,
-                             .forward_add = unslice_add, .vjp = unslice_vjp, .samples = unslice_samples};
+const tl_op tl_op_unslice = {.name = "unslice",
+                             .equation = "y = 0; y[start + i step] = x[i]",
+                             .kind = TL_LINEAR,
+                             .least = 1,
+                             .most = 1,
+                             .shape = unslice_shape,
+                             .forward = unslice_forward,
+                             .forward_add = unslice_add,
+                             .vjp = unslice_vjp,
+                             .samples = unslice_samples};
 
 tl_var tl_unslice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t step, int64_t size)
 {
@@ -382,7 +439,8 @@ tl_var tl_unslice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t step, in
     return tl_apply(t, &tl_op_unslice, 1, &x, &attr);
 }
 
-/* ---- select: i = dim, index -------------------------------------------------------------------------------------- */
+/* ---- select: i = dim, index
+ * -------------------------------------------------------------------------------------- */
 
 static bool select_shape(tl_call *c, tl_layout *layout)
 {
@@ -392,8 +450,8 @@ static bool select_shape(tl_call *c, tl_layout *layout)
     if (!dim_fits(c, dim, 0))
         return false;
     if (index < 0 || index >= x->shape[dim])
-        return tl_call_fail(c, TL_ERR_INDEX, "index %lld of dimension %lld of %s", (long long)index, (long long)dim,
-                            tl_layout_text(x, shape));
+        return tl_call_fail(c, TL_ERR_INDEX, "index %lld of dimension %lld of %s", (long long)index,
+                            (long long)dim, tl_layout_text(x, shape));
     *layout = *x;
     layout->ndim--;
     for (int64_t k = dim; k < layout->ndim; k++) {
@@ -412,13 +470,21 @@ static void select_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     int64_t shape[TL_MAX_DIMS];
     memcpy(shape, x->shape, sizeof shape);
     shape[dim] = 1;
-    dx[0] = tl_unslice(c->tape, tl_reshape(c->tape, dy, x->ndim, shape), dim, c->attr->i[1], 1, x->shape[dim]);
+    dx[0] = tl_unslice(c->tape, tl_reshape(c->tape, dy, x->ndim, shape), dim, c->attr->i[1], 1,
+                       x->shape[dim]);
 }
 
-static const tl_sample select_samples[] = {{1, {{3, {2, 5, 3}, -2, 2, 0}}, {{1, 3}, {0}, 2, 0}}, END};
+static const tl_sample select_samples[] = {{1, {{3, {2, 5, 3}, -2, 2, 0}}, {{1, 3}, {0}, 2, 0}},
+                                           TL_SAMPLES_END};
 
-const tl_op tl_op_select = {.name = "select", .equation = "y[i,k] = x[i,index,k]", .kind = TL_VIEW, .least = 1,
-                            .most = 1, .mixed = true, .shape = select_shape, .vjp = select_vjp,
+const tl_op tl_op_select = {.name = "select",
+                            .equation = "y[i,k] = x[i,index,k]",
+                            .kind = TL_VIEW,
+                            .least = 1,
+                            .most = 1,
+                            .mixed = true,
+                            .shape = select_shape,
+                            .vjp = select_vjp,
                             .samples = select_samples};
 
 tl_var tl_select(tl_tape *t, tl_var x, int dim, int64_t index)
@@ -430,7 +496,8 @@ tl_var tl_select(tl_tape *t, tl_var x, int dim, int64_t index)
     return tl_apply(t, &tl_op_select, 1, &x, &attr);
 }
 
-/* ---- concat: i = dim ------------------------------------------------------------------------------------------------ */
+/* ---- concat: i = dim
+ * ------------------------------------------------------------------------------------------------ */
 
 /* The part of y that operand k fills, `start` elements along dim from its beginning. */
 static tl_array part_of(tl_array y, int64_t dim, int64_t start, int64_t size, tl_layout *layout)
@@ -438,8 +505,8 @@ static tl_array part_of(tl_array y, int64_t dim, int64_t start, int64_t size, tl
     *layout = *y.layout;
     layout->shape[dim] = size;
     tl_layout_finish(layout);
-    return (tl_array){(char *)y.data + start * y.layout->stride[dim] * (int64_t)tl_dtype_size(y.dtype), layout,
-                      y.dtype};
+    return (tl_array){(char *)y.data + start * y.layout->stride[dim] * (int64_t)tl_dtype_size(y.dtype),
+                      layout, y.dtype};
 }
 
 static bool one_dtype(const tl_call *c)
@@ -464,8 +531,9 @@ static bool concat_shape(tl_call *c, tl_layout *layout)
             like.shape[dim] = c->x[0].layout->shape[dim];
         }
         if (!tl_layout_same_shape(&like, c->x[0].layout))
-            return tl_call_fail(c, TL_ERR_SHAPE, "operands differ beside dimension %lld: %s and %s", (long long)dim,
-                                tl_layout_text(c->x[0].layout, a), tl_layout_text(c->x[k].layout, b));
+            return tl_call_fail(c, TL_ERR_SHAPE, "operands differ beside dimension %lld: %s and %s",
+                                (long long)dim, tl_layout_text(c->x[0].layout, a),
+                                tl_layout_text(c->x[k].layout, b));
     }
     memcpy(shape, c->x[0].layout->shape, sizeof shape);
     shape[dim] = size;
@@ -496,11 +564,19 @@ static void concat_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 
 static const tl_sample concat_samples[] = {
     {3, {{2, {2, 3}, -2, 2, 0}, {2, {2, 1}, -2, 2, 0}, {2, {2, 4}, -2, 2, 0}}, {{1}, {0}, 1, 0}},
-    {2, {{2, {2, 3}, -2, 2, 0}, {2, {1, 3}, -2, 2, 0}}, {{0}, {0}, 1, 0}}, END};
+    {2, {{2, {2, 3}, -2, 2, 0}, {2, {1, 3}, -2, 2, 0}}, {{0}, {0}, 1, 0}},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_concat = {.name = "concat", .equation = "y = [x_0, x_1, ...]", .kind = TL_LINEAR, .least = 1,
-                            .most = -1, .mixed = true, .shape = concat_shape, .forward = concat_forward,
-                            .vjp = concat_vjp, .samples = concat_samples};
+const tl_op tl_op_concat = {.name = "concat",
+                            .equation = "y = [x_0, x_1, ...]",
+                            .kind = TL_LINEAR,
+                            .least = 1,
+                            .most = -1,
+                            .mixed = true,
+                            .shape = concat_shape,
+                            .forward = concat_forward,
+                            .vjp = concat_vjp,
+                            .samples = concat_samples};
 
 tl_var tl_concat(tl_tape *t, int count, const tl_var *x, int dim)
 {
@@ -512,7 +588,9 @@ tl_var tl_concat(tl_tape *t, int count, const tl_var *x, int dim)
     return tl_apply(t, &tl_op_concat, count, x, &(tl_attr){.i = {dim}, .n = 1});
 }
 
-/* ---- stack: i = dim --------------------------------------------------------------------------------------------------- */
+/* ---- stack: i = dim
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static bool stack_shape(tl_call *c, tl_layout *layout)
 {
@@ -522,7 +600,8 @@ static bool stack_shape(tl_call *c, tl_layout *layout)
     if (!dim_fits(c, dim, 1) || !one_dtype(c))
         return false;
     if (x->ndim == TL_MAX_DIMS)
-        return tl_call_fail(c, TL_ERR_SHAPE, "%s has no room for another dimension", tl_layout_text(x, a));
+        return tl_call_fail(c, TL_ERR_SHAPE, "%s has no room for another dimension",
+                            tl_layout_text(x, a));
     for (int k = 1; k < c->count; k++)
         if (!tl_layout_same_shape(x, c->x[k].layout))
             return tl_call_fail(c, TL_ERR_SHAPE, "operands differ: %s and %s", tl_layout_text(x, a),
@@ -540,7 +619,8 @@ static void stack_forward(tl_call *c)
         layout.stride[k] = c->y.layout->stride[k < dim ? k : k + 1];
     tl_layout_finish(&layout);
     for (int k = 0; k < c->count; k++) {
-        char *data = (char *)c->y.data + k * c->y.layout->stride[dim] * (int64_t)tl_dtype_size(c->y.dtype);
+        char *data =
+            (char *)c->y.data + k * c->y.layout->stride[dim] * (int64_t)tl_dtype_size(c->y.dtype);
         tl_copy(c->x[k], (tl_array){data, &layout, c->y.dtype});
     }
 }
@@ -554,10 +634,18 @@ static void stack_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 
 static const tl_sample stack_samples[] = {
     {3, {{2, {2, 4}, -2, 2, 0}, {2, {2, 4}, -2, 2, 0}, {2, {2, 4}, -2, 2, 0}}, {{1}, {0}, 1, 0}},
-    {2, {{1, {3}, -2, 2, 0}, {1, {3}, -2, 2, 0}}, {{0}, {0}, 1, 0}}, END};
+    {2, {{1, {3}, -2, 2, 0}, {1, {3}, -2, 2, 0}}, {{0}, {0}, 1, 0}},
+    TL_SAMPLES_END};
 
-const tl_op tl_op_stack = {.name = "stack", .equation = "y[k] = x_k", .kind = TL_LINEAR, .least = 1, .most = -1,
-                           .mixed = true, .shape = stack_shape, .forward = stack_forward, .vjp = stack_vjp,
+const tl_op tl_op_stack = {.name = "stack",
+                           .equation = "y[k] = x_k",
+                           .kind = TL_LINEAR,
+                           .least = 1,
+                           .most = -1,
+                           .mixed = true,
+                           .shape = stack_shape,
+                           .forward = stack_forward,
+                           .vjp = stack_vjp,
                            .samples = stack_samples};
 
 tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim)
@@ -570,7 +658,9 @@ tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim)
     return tl_apply(t, &tl_op_stack, count, x, &(tl_attr){.i = {dim}, .n = 1});
 }
 
-/* ---- chunk ---------------------------------------------------------------------------------------------------------------- */
+/* ---- chunk
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out)
 {

@@ -14,26 +14,64 @@
 #include "ops.def"
 #undef TL_OP
 
-/* ---- elementwise ----------------------------------------------------------------- */
+/* ---- functions of one number -------------------------------------------------------- */
 
-TL_API tl_var tl_neg(tl_tape *t, tl_var x);
-TL_API tl_var tl_add(tl_tape *t, tl_var a, tl_var b);
-TL_API tl_var tl_sub(tl_tape *t, tl_var a, tl_var b);
-TL_API tl_var tl_mul(tl_tape *t, tl_var a, tl_var b);
-TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b); /* division by zero as in IEEE 754 */
+TL_API tl_var tl_neg(tl_tape *t, tl_var x);        /* -x; dy/dx = -1 */
+TL_API tl_var tl_abs(tl_tape *t, tl_var x);        /* |x|; dy/dx = sign x, 0 at 0 */
+TL_API tl_var tl_sign(tl_tape *t, tl_var x);       /* sign x; 0 at 0, NaN for NaN; dy/dx = 0 */
+TL_API tl_var tl_reciprocal(tl_tape *t, tl_var x); /* 1 / x; dy/dx = -y y */
+TL_API tl_var tl_square(tl_tape *t, tl_var x);     /* x x; dy/dx = 2 x */
+TL_API tl_var tl_sqrt(tl_tape *t, tl_var x);       /* sqrt x; dy/dx = 1 / (2 y) */
+TL_API tl_var tl_rsqrt(tl_tape *t, tl_var x);      /* 1 / sqrt x; dy/dx = -y^3 / 2 */
+TL_API tl_var tl_exp(tl_tape *t, tl_var x);        /* exp x; dy/dx = y */
+TL_API tl_var tl_expm1(tl_tape *t, tl_var x);      /* exp x - 1; dy/dx = y + 1 */
+TL_API tl_var tl_log(tl_tape *t, tl_var x);        /* log x; dy/dx = 1 / x */
+TL_API tl_var tl_log1p(tl_tape *t, tl_var x);      /* log(1 + x); dy/dx = 1 / (1 + x) */
+TL_API tl_var tl_log2(tl_tape *t, tl_var x);       /* log x / log 2; dy/dx = 1 / (x log 2) */
+TL_API tl_var tl_sin(tl_tape *t, tl_var x);        /* sin x; dy/dx = cos x */
+TL_API tl_var tl_cos(tl_tape *t, tl_var x);        /* cos x; dy/dx = -sin x */
+TL_API tl_var tl_tan(tl_tape *t, tl_var x);        /* tan x; dy/dx = 1 + y y */
+TL_API tl_var tl_atan(tl_tape *t, tl_var x);       /* atan x; dy/dx = 1 / (1 + x x) */
+TL_API tl_var tl_sinh(tl_tape *t, tl_var x);       /* sinh x; dy/dx = cosh x */
+TL_API tl_var tl_cosh(tl_tape *t, tl_var x);       /* cosh x; dy/dx = sinh x */
+TL_API tl_var tl_erf(tl_tape *t, tl_var x);   /* 2/sqrt(pi) times the integral of exp(-s s) from 0 to x;
+                                                 dy/dx = 2/sqrt(pi) exp(-x x) */
+TL_API tl_var tl_floor(tl_tape *t, tl_var x); /* floor x; dy/dx = 0 */
+TL_API tl_var tl_ceil(tl_tape *t, tl_var x);  /* ceil x; dy/dx = 0 */
+TL_API tl_var tl_round(tl_tape *t, tl_var x); /* round x, halves to even; dy/dx = 0 */
 TL_API tl_var tl_affine(tl_tape *t, tl_var x, double scale, double shift); /* scale x + shift */
-TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w);           /* a + w (b - a) */
-TL_API tl_var tl_exp(tl_tape *t, tl_var x);
-TL_API tl_var tl_log(tl_tape *t, tl_var x);
-TL_API tl_var tl_square(tl_tape *t, tl_var x);
-TL_API tl_var tl_relu(tl_tape *t, tl_var x); /* max(x, 0); derivative 0 at 0 */
-TL_API tl_var tl_tanh(tl_tape *t, tl_var x);
-TL_API tl_var tl_sigmoid(tl_tape *t, tl_var x); /* 1 / (1 + exp(-x)) */
+
+/* ---- activations -------------------------------------------------------------------- */
+
+TL_API tl_var tl_sigmoid(tl_tape *t, tl_var x);    /* 1 / (1 + exp(-x)); dy/dx = y (1 - y) */
+TL_API tl_var tl_tanh(tl_tape *t, tl_var x);       /* tanh x; dy/dx = 1 - y y */
+TL_API tl_var tl_relu(tl_tape *t, tl_var x);       /* max(x, 0); dy/dx = [x > 0] */
+TL_API tl_var tl_step(tl_tape *t, tl_var x);       /* [x > 0]; dy/dx = 0 */
+TL_API tl_var tl_softplus(tl_tape *t, tl_var x);   /* log(1 + exp x); dy/dx = sigmoid x */
+TL_API tl_var tl_logsigmoid(tl_tape *t, tl_var x); /* log sigmoid x; dy/dx = sigmoid(-x) */
+TL_API tl_var tl_silu(tl_tape *t, tl_var x);       /* x sigmoid x */
+TL_API tl_var tl_mish(tl_tape *t, tl_var x);       /* x tanh(softplus x) */
+TL_API tl_var tl_gelu(tl_tape *t, tl_var x);       /* x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 */
+TL_API tl_var tl_softsign(tl_tape *t, tl_var x);   /* x / (1 + |x|); dy/dx = 1 / (1 + |x|)^2 */
+/* x where x > 0, else slope x, or alpha (exp x - 1); at 0 the derivative is that of the second. */
+TL_API tl_var tl_leaky_relu(tl_tape *t, tl_var x, double slope);
+TL_API tl_var tl_elu(tl_tape *t, tl_var x, double alpha);
+/* min(max(x, low), high), derivative 1 at the bounds; and whether low <= x <= high, as 1 or 0. */
+TL_API tl_var tl_clamp(tl_tape *t, tl_var x, double low, double high);
+TL_API tl_var tl_between(tl_tape *t, tl_var x, double low, double high);
 
 /* Companions of derivatives, in terms of the result y where that is cheaper. */
 TL_API tl_var tl_relu_grad(tl_tape *t, tl_var g, tl_var x);    /* g where x > 0, else 0 */
 TL_API tl_var tl_tanh_grad(tl_tape *t, tl_var g, tl_var y);    /* g (1 - y y) */
 TL_API tl_var tl_sigmoid_grad(tl_tape *t, tl_var g, tl_var y); /* g y (1 - y) */
+
+/* ---- arithmetic --------------------------------------------------------------------- */
+
+TL_API tl_var tl_add(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_sub(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_mul(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b);            /* division by zero as in IEEE 754 */
+TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w); /* a + w (b - a) */
 
 /* ---- shape: views, unless it says copy ------------------------------------------- */
 
@@ -43,15 +81,18 @@ TL_API tl_var tl_contiguous(tl_tape *t, tl_var x);
 TL_API tl_var tl_reshape(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
 TL_API tl_var tl_permute(tl_tape *t, tl_var x, int ndim, const int *order);
 TL_API tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1);
-TL_API tl_var tl_expand(tl_tape *t, tl_var x, int ndim, const int64_t *shape); /* NumPy's broadcast_to */
+TL_API tl_var tl_expand(tl_tape *t, tl_var x, int ndim,
+                        const int64_t *shape); /* NumPy's broadcast_to */
 /* Elements start, start+step, ... below stop; negative dim, start and stop count from the end;
  * start and stop are clipped to the size as in Python. step >= 1. */
 TL_API tl_var tl_slice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t stop, int64_t step);
 /* The adjoint of slice: y is zero and of that size along dim, but for the slice, which is x. A copy. */
 TL_API tl_var tl_unslice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t step, int64_t size);
-TL_API tl_var tl_select(tl_tape *t, tl_var x, int dim, int64_t index); /* x[index] along dim, which goes */
-TL_API tl_var tl_concat(tl_tape *t, int count, const tl_var *x, int dim); /* along a dimension; a copy */
-TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim);  /* along a new one; a copy */
+TL_API tl_var tl_select(tl_tape *t, tl_var x, int dim,
+                        int64_t index); /* x[index] along dim, which goes */
+TL_API tl_var tl_concat(tl_tape *t, int count, const tl_var *x,
+                        int dim);                                        /* along a dimension; a copy */
+TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim); /* along a new one; a copy */
 /* `pieces` equal parts along dim, into out[0..pieces-1]. */
 TL_API void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out);
 

@@ -98,7 +98,8 @@ static tl_panel *open_panel(tl_tape *t, tl_dtype dtype, tl_matrix target, int64_
         tl_tape_no_memory(t);
         return NULL;
     }
-    *p = (tl_panel){.target = target.data, .capacity = rows, .a_block = a, .b_block = b, .matrix = target};
+    *p = (tl_panel){
+        .target = target.data, .capacity = rows, .a_block = a, .b_block = b, .matrix = target};
     p->a = (tl_matrix){tl_block_data(a), 0, target.rows, stride, 1};
     p->b = (tl_packed){tl_block_data(b), rows, target.cols, dtype};
     return p;
@@ -144,7 +145,8 @@ static tl_matrix some_rows(tl_matrix m, int64_t from, int64_t count, tl_dtype dt
 static void append(tl_panel *p, tl_dtype dtype, tl_matrix a, tl_matrix b)
 {
     int64_t from[2] = {a.row_stride, a.col_stride}, to[2] = {p->a.row_stride, 1};
-    tl_layout source = {.ndim = 2, .shape = {a.rows, a.cols}, .stride = {from[0], from[1]}}, target = source;
+    tl_layout source = {.ndim = 2, .shape = {a.rows, a.cols}, .stride = {from[0], from[1]}},
+              target = source;
     target.stride[0] = to[0];
     target.stride[1] = to[1];
     tl_layout_finish(&source);

@@ -170,7 +170,8 @@ static bool find_operands(tl_tape *t, const tl_op *op, int count, const tl_var *
 {
     if (count < op->least || (op->most >= 0 && count > op->most) || count > TL_MOST_OPERANDS) {
         int most = op->most >= 0 ? op->most : TL_MOST_OPERANDS;
-        tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most, count);
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most,
+                     count);
         return false;
     }
     for (int k = 0; k < count; k++)
@@ -184,10 +185,11 @@ static bool derivative_exists(tl_tape *t, const tl_op *op)
 {
     if (op->kind == TL_ELEMENTWISE ? op->partial != NULL : op->vjp != NULL)
         return true;
-    tl_tape_fail(t, TL_ERR_NO_DERIVATIVE,
-                 "%s: has no derivative, but an operand wants one; detach its operands, or apply it in a "
-                 "no-record region",
-                 op->name);
+    tl_tape_fail(
+        t, TL_ERR_NO_DERIVATIVE,
+        "%s: has no derivative, but an operand wants one; detach its operands, or apply it in a "
+        "no-record region",
+        op->name);
     return false;
 }
 
@@ -216,8 +218,8 @@ static void hold_loose_inputs(tl_tape *t, int count, const tl_var *in)
 }
 
 /* The node of a result that is recorded. data NULL: the arena makes room. */
-static tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr, bool needs,
-                       tl_dtype dtype, const tl_layout *layout, void *data, uint32_t *id)
+static tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr,
+                       bool needs, tl_dtype dtype, const tl_layout *layout, void *data, uint32_t *id)
 {
     if (needs && !derivative_exists(t, op))
         return NULL;
@@ -235,7 +237,11 @@ static tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in,
     if (kept)
         *kept = *attr;
     tl_node *n = tl_table_at(&t->nodes, t->nodes.count);
-    *n = (tl_node){.op = op, .layout = layout, .data = data, .attr = kept ? kept : attr, .scope = t->scopes.current};
+    *n = (tl_node){.op = op,
+                   .layout = layout,
+                   .data = data,
+                   .attr = kept ? kept : attr,
+                   .scope = t->scopes.current};
     n->dtype = (unsigned)dtype & 3;
     n->flags = needs ? NODE_NEEDS_GRADIENT : 0;
     if (!keep_inputs(t, n, count, in))
@@ -268,19 +274,21 @@ static bool same_reals(tl_tape *t, const char *name, int count, tl_node *const *
     for (int k = 0; k < count; k++) {
         tl_dtype dtype = (tl_dtype)x[k]->dtype, first = (tl_dtype)x[0]->dtype;
         if (!tl_dtype_is_real(dtype)) {
-            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operand %d is %s, not a real", name, k, tl_dtype_name(dtype));
+            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operand %d is %s, not a real", name, k,
+                         tl_dtype_name(dtype));
             return false;
         }
         if (dtype != first) {
-            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operands differ in dtype: %s and %s", name, tl_dtype_name(first),
-                         tl_dtype_name(dtype));
+            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operands differ in dtype: %s and %s", name,
+                         tl_dtype_name(first), tl_dtype_name(dtype));
             return false;
         }
     }
     return true;
 }
 
-static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr)
+static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
+                                const tl_attr *attr)
 {
     tl_node *x[TL_MAP_MOST];
     if (!find_operands(t, op, count, in, x))
@@ -360,7 +368,8 @@ bool tl_node_force(tl_tape *t, tl_node *n)
     tl_array x[2];
     tl_call call;
     tl_node_call(t, n, in, x, &call);
-    tl_block *block = tl_pool_get(&t->pool, (size_t)n->layout->count * tl_dtype_size((tl_dtype)n->dtype));
+    tl_block *block =
+        tl_pool_get(&t->pool, (size_t)n->layout->count * tl_dtype_size((tl_dtype)n->dtype));
     if (!block) {
         tl_tape_no_memory(t);
         return false;
@@ -383,8 +392,14 @@ void tl_node_call(tl_tape *t, const tl_node *n, tl_var *in, tl_array *x, tl_call
         in[k] = tl_var_of(t, ids[k]);
         x[k] = tl_node_array(tl_node_at(t, ids[k]));
     }
-    *call = (tl_call){.tape = t, .op = n->op, .count = (int)n->count, .in = in, .x = x, .attr = n->attr,
-                      .out = TL_NONE, .y = tl_node_array(n)};
+    *call = (tl_call){.tape = t,
+                      .op = n->op,
+                      .count = (int)n->count,
+                      .in = in,
+                      .x = x,
+                      .attr = n->attr,
+                      .out = TL_NONE,
+                      .y = tl_node_array(n)};
 }
 
 /* The result of a call whose shape is known. */
@@ -421,17 +436,19 @@ static tl_var finish(tl_call *c, const tl_layout *shape, tl_node *const *x, bool
     return tl_var_of(t, id);
 }
 
-static tl_var apply_general(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr,
-                            tl_node **nodes, tl_array *x)
+static tl_var apply_general(tl_tape *t, const tl_op *op, int count, const tl_var *in,
+                            const tl_attr *attr, tl_node **nodes, tl_array *x)
 {
-    if (!find_operands(t, op, count, in, nodes) || (!op->mixed && !same_reals(t, op->name, count, nodes)))
+    if (!find_operands(t, op, count, in, nodes) ||
+        (!op->mixed && !same_reals(t, op->name, count, nodes)))
         return tl_poison(t);
     bool needs = false;
     for (int k = 0; k < count; k++) {
         x[k] = tl_node_array(nodes[k]);
         needs = needs || (nodes[k]->flags & NODE_NEEDS_GRADIENT);
     }
-    tl_call call = {.tape = t, .op = op, .count = count, .in = in, .x = x, .attr = attr, .out = TL_NONE};
+    tl_call call = {
+        .tape = t, .op = op, .count = count, .in = in, .x = x, .attr = attr, .out = TL_NONE};
     if (count)
         call.y = (tl_array){x[0].data, NULL, x[0].dtype};
     tl_layout layout = {0};

@@ -119,12 +119,14 @@ tl_status tl_tape_restart(tl_tape *t, int count, tl_var *keep)
         }
         saved[ready].dtype = value.dtype;
         tl_layout_make(&saved[ready].layout, value.layout->ndim, value.layout->shape);
-        saved[ready].block = tl_pool_get(&t->pool, (size_t)value.layout->count * tl_dtype_size(value.dtype));
+        saved[ready].block =
+            tl_pool_get(&t->pool, (size_t)value.layout->count * tl_dtype_size(value.dtype));
         if (!saved[ready].block) {
             status = tl_tape_no_memory(t);
             break;
         }
-        tl_copy(value, (tl_array){tl_block_data(saved[ready].block), &saved[ready].layout, value.dtype});
+        tl_copy(value,
+                (tl_array){tl_block_data(saved[ready].block), &saved[ready].layout, value.dtype});
     }
     if (status == TL_OK)
         tl_tape_reset(t);
@@ -172,7 +174,8 @@ static size_t write_scope(const tl_tape *t, uint32_t scope, size_t size, char *t
         return used;
     const char *comma = used ? ", " : "";
     int more = s->index < 0 ? snprintf(text + used, size - used, "%s%s", comma, s->name)
-                            : snprintf(text + used, size - used, "%s%s %lld", comma, s->name, (long long)s->index);
+                            : snprintf(text + used, size - used, "%s%s %lld", comma, s->name,
+                                       (long long)s->index);
     return used + (size_t)(more > 0 ? more : 0);
 }
 
@@ -326,7 +329,8 @@ tl_node *tl_record_value(tl_tape *t, tl_dtype dtype, const tl_layout *layout, vo
         return NULL;
     *id = t->nodes.count++;
     tl_node *n = tl_node_at(t, *id);
-    *n = (tl_node){.layout = layout, .data = data, .scope = t->scopes.current, .dtype = (unsigned)dtype & 3};
+    *n = (tl_node){
+        .layout = layout, .data = data, .scope = t->scopes.current, .dtype = (unsigned)dtype & 3};
     return n;
 }
 
@@ -357,8 +361,8 @@ tl_var tl_constant(tl_tape *t, tl_tensor *value)
 }
 
 /* A constant with contiguous room of its own in the arena. */
-static tl_node *constant_room(tl_tape *t, const char *who, tl_dtype dtype, int ndim, const int64_t *shape,
-                              uint32_t *id)
+static tl_node *constant_room(tl_tape *t, const char *who, tl_dtype dtype, int ndim,
+                              const int64_t *shape, uint32_t *id)
 {
     tl_layout layout;
     if (t->error.status)
@@ -423,11 +427,13 @@ static bool leaf_fits(tl_tape *t, const tl_tensor *value, const tl_tensor *gradi
     if (!value)
         tl_tape_fail(t, TL_ERR_ARGUMENT, "leaf: tensor is NULL");
     else if (!tl_dtype_is_real(value->dtype))
-        tl_tape_fail(t, TL_ERR_DTYPE, "leaf: only reals have derivatives, not %s", tl_dtype_name(value->dtype));
+        tl_tape_fail(t, TL_ERR_DTYPE, "leaf: only reals have derivatives, not %s",
+                     tl_dtype_name(value->dtype));
     else if (gradient && (gradient->dtype != value->dtype || !gradient->layout.contiguous ||
                           !tl_layout_same_shape(&gradient->layout, &value->layout))) {
         char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
-        tl_tape_fail(t, TL_ERR_SHAPE, "leaf: value %s %s needs a contiguous gradient like it, not %s %s",
+        tl_tape_fail(t, TL_ERR_SHAPE,
+                     "leaf: value %s %s needs a contiguous gradient like it, not %s %s",
                      tl_dtype_name(value->dtype), tl_layout_text(&value->layout, a),
                      tl_dtype_name(gradient->dtype), tl_layout_text(&gradient->layout, b));
     }
@@ -480,7 +486,8 @@ double tl_item(tl_tape *t, tl_var v)
         return NAN;
     if (n->layout->count != 1) {
         char shape[TL_LAYOUT_TEXT];
-        tl_tape_fail(t, TL_ERR_SHAPE, "item: wants one element, not %s", tl_layout_text(n->layout, shape));
+        tl_tape_fail(t, TL_ERR_SHAPE, "item: wants one element, not %s",
+                     tl_layout_text(n->layout, shape));
         return NAN;
     }
     tl_tensor view = {.data = n->data, .layout = *n->layout, .dtype = (tl_dtype)n->dtype};

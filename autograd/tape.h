@@ -39,9 +39,9 @@ static inline bool tl_is_none(tl_var v)
 }
 
 typedef struct tl_tape_config {
-    int threads;       /* that share large products; 0 and 1: only the caller's */
-    size_t memory;     /* limit in bytes on what the tape takes from the system; 0: none */
-    uint64_t seed;     /* of the tape's random numbers */
+    int threads;   /* that share large products; 0 and 1: only the caller's */
+    size_t memory; /* limit in bytes on what the tape takes from the system; 0: none */
+    uint64_t seed; /* of the tape's random numbers */
 } tl_tape_config;
 
 /* NULL config: one thread, no limit, seed 0. Returns NULL when there is no memory. */
@@ -78,7 +78,8 @@ TL_API void tl_scope_end(tl_tape *t);
  * until it is reset, and the numbers must not change before. */
 TL_API tl_var tl_constant(tl_tape *t, tl_tensor *value);
 /* The same from the caller's memory (row-major), which is copied. */
-TL_API tl_var tl_constant_from(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape, const void *values);
+TL_API tl_var tl_constant_from(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape,
+                               const void *values);
 TL_API tl_var tl_full(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape, double value);
 
 /* A value of which the derivative is wanted: backward adds it to `gradient` (contiguous, of the
@@ -107,9 +108,9 @@ TL_API tl_status tl_backward(tl_tape *t, tl_var loss);
 TL_API tl_status tl_backward_retain(tl_tape *t, tl_var loss);
 
 /* grads[k] = derivative of the sum of output * output_grad with respect to inputs[k]: any
- * variables that depend on a leaf, or leaves; zeros where output does not depend on them. output_grad may be TL_NONE where output has
- * one element. No leaf's gradient tensor is touched. With `create_graph` the computation is
- * recorded, and can be differentiated again, as often as wished. */
+ * variables that depend on a leaf, or leaves; zeros where output does not depend on them. output_grad
+ * may be TL_NONE where output has one element. No leaf's gradient tensor is touched. With
+ * `create_graph` the computation is recorded, and can be differentiated again, as often as wished. */
 TL_API tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,
                          bool create_graph, tl_var *grads);
 
@@ -134,10 +135,10 @@ TL_API bool tl_needs_gradient(tl_tape *t, tl_var v);
 TL_API void *tl_scratch(tl_tape *t, size_t bytes);
 
 typedef struct tl_tape_usage {
-    uint32_t variables;    /* recorded since the last reset */
-    size_t live, peak;     /* bytes in use, and their largest number since the tape was made */
-    size_t held;           /* bytes obtained from the system */
-    size_t system_calls;   /* how often the system was asked for memory */
+    uint32_t variables;  /* recorded since the last reset */
+    size_t live, peak;   /* bytes in use, and their largest number since the tape was made */
+    size_t held;         /* bytes obtained from the system */
+    size_t system_calls; /* how often the system was asked for memory */
 } tl_tape_usage;
 
 TL_API tl_tape_usage tl_tape_measure(const tl_tape *t);

@@ -110,7 +110,7 @@ typedef struct tl_id_list {
 
 /* Rows of outer products a_r b_r' that wait to become one product, target += A' B. */
 typedef struct tl_panel {
-    void *target; /* NULL: unused */
+    void *target;     /* NULL: unused */
     int64_t capacity; /* rows */
     tl_block *a_block, *b_block;
     tl_matrix a; /* a.rows: how many there are so far */

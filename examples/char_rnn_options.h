@@ -39,7 +39,7 @@ enum { MOST_LAYERS = 16, MOST_STATES = MOST_LAYERS * TL_MOST_STATES };
     X(whole, batch, 32, 1, 65536, "places of the text that are read side by side")                     \
     X(whole, k1, 64, 1, 1000000, "steps from one update to the next")                                  \
     X(whole, epochs, 5, 0, 1000000, "times to go through the training text; 0: only look and write")   \
-    X(real, lr, 2e-3, 1e-12, 1e30, "learning rate of Adam")                                             \
+    X(real, lr, 2e-3, 1e-12, 1e38, "learning rate of Adam")                                             \
     X(real, clip, 5, 0, 1e12, "largest norm of the gradient; 0: any")                                  \
     X(whole, seed, 1, 0, 1e15, "of initial parameters and of the sample")                              \
     X(real, valid, 0.05, 1e-6, 0.49, "part of the text to validate on, and as much to test on")        \

@@ -18,14 +18,14 @@ typedef struct tl_bptt {
     void *model;
     /* Records steps [from, to) and returns their loss (one element). state: as for tl_unroll. */
     tl_var (*record)(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *state);
-    /* Optional; called with the gradients in place: clip, step the optimiser, set them to zero. Returning
-     * false ends the run after this stretch, with TL_OK. */
+    /* Optional; called with the gradients in place: clip, step the optimiser, set them to zero.
+     * Returning false ends the run after this stretch, with TL_OK. */
     bool (*update)(void *model, int64_t from, int64_t to, double loss);
 } tl_bptt;
 
 /* Steps 0..steps-1 in stretches of k1; the last one is shorter where k1 does not divide. The tape is
- * restarted after each stretch, so memory does not grow with `steps`. state: `states` variables of `t` (or
- * TL_NONE: zeros), on return the last ones, constants of the restarted tape. */
+ * restarted after each stretch, so memory does not grow with `steps`. state: `states` variables of `t`
+ * (or TL_NONE: zeros), on return the last ones, constants of the restarted tape. */
 TL_API tl_status tl_bptt_run(tl_tape *t, const tl_bptt *bptt, int64_t steps, int states, tl_var *state);
 
 #endif

@@ -30,8 +30,8 @@ enum { TL_MOST_STATES = 4 };
 typedef struct tl_cell_type {
     const char *name; /* "lstm" */
     int states;       /* arrays carried from step to step; state[0] is also the output */
-    /* Optional: what does not depend on the recurrence, for all steps in one go. x: [T,B,I]; the result's
-     * [T,B,..] reaches `step` one time slice at a time in place of x. */
+    /* Optional: what does not depend on the recurrence, for all steps in one go. x: [T,B,I]; the
+     * result's [T,B,..] reaches `step` one time slice at a time in place of x. */
     tl_var (*input)(tl_tape *t, const void *self, tl_var x);
     /* One step. x: [B,..]; state[k]: [B,size[k]], replaced by the next one. */
     void (*step)(tl_tape *t, const void *self, tl_var x, tl_var *state);

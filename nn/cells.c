@@ -12,7 +12,8 @@
 static tl_var gates_input(tl_tape *t, const void *self, tl_var x)
 {
     const tl_gates *m = self;
-    tl_var bias = m->input.bias ? tl_add(t, tl_use(t, m->input.bias), tl_use(t, m->hidden.bias)) : TL_NONE;
+    tl_var bias =
+        m->input.bias ? tl_add(t, tl_use(t, m->input.bias), tl_use(t, m->hidden.bias)) : TL_NONE;
     return tl_linear_op(t, x, tl_use(t, m->input.weight), bias);
 }
 
@@ -57,20 +58,24 @@ static void gru_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
     state[0] = tl_lerp(t, n, h, z); /* (1-z) n + z h */
 }
 
-const tl_cell_type tl_elman_cell = {.name = "elman", .states = 1, .input = gates_input, .step = elman_step};
-const tl_cell_type tl_lstm_cell = {.name = "lstm", .states = 2, .input = gates_input, .step = lstm_step};
+const tl_cell_type tl_elman_cell = {
+    .name = "elman", .states = 1, .input = gates_input, .step = elman_step};
+const tl_cell_type tl_lstm_cell = {
+    .name = "lstm", .states = 2, .input = gates_input, .step = lstm_step};
 const tl_cell_type tl_gru_cell = {.name = "gru", .states = 1, .input = gru_input, .step = gru_step};
 
 static const struct {
     const tl_cell_type *type;
     int64_t gates;
     int forget_gate; /* which of them; -1: none */
-} kinds[] = {[TL_ELMAN] = {&tl_elman_cell, 1, -1}, [TL_LSTM] = {&tl_lstm_cell, 4, 1}, [TL_GRU] = {&tl_gru_cell, 3, -1}};
+} kinds[] = {[TL_ELMAN] = {&tl_elman_cell, 1, -1},
+             [TL_LSTM] = {&tl_lstm_cell, 4, 1},
+             [TL_GRU] = {&tl_gru_cell, 3, -1}};
 
 /* ---- building ------------------------------------------------------------------------------------ */
 
-static void add_side(tl_linear_layer *side, tl_params *params, const tl_rnn_config *c, const char *name, int layer,
-                     int64_t inputs)
+static void add_side(tl_linear_layer *side, tl_params *params, const tl_rnn_config *c, const char *name,
+                     int layer, int64_t inputs)
 {
     const char *prefix = c->prefix ? c->prefix : "rnn.";
     int64_t outputs = kinds[c->kind].gates * c->hidden;
@@ -86,7 +91,8 @@ static void init_by_gate(tl_params *params, const tl_rnn_config *c, tl_tensor *w
                          tl_status (*init)(tl_random *, tl_tensor *))
 {
     for (int64_t gate = 0; gate < kinds[c->kind].gates; gate++) {
-        tl_tensor *rows = tl_tensor_slice(weight, 0, gate * c->hidden, (gate + 1) * c->hidden, 1, &params->error);
+        tl_tensor *rows =
+            tl_tensor_slice(weight, 0, gate * c->hidden, (gate + 1) * c->hidden, 1, &params->error);
         if (rows && init(&params->random, rows) != TL_OK)
             tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
         tl_tensor_release(rows);
@@ -107,16 +113,19 @@ static void init_gates(tl_params *params, const tl_rnn_config *c, tl_gates *g)
     int forget = kinds[c->kind].forget_gate;
     for (int64_t i = 0; forget >= 0 && !c->no_bias && i < c->hidden; i++) {
         int64_t at = forget * c->hidden + i;
-        tl_tensor_set(g->input.bias->value, at, tl_tensor_get(g->input.bias->value, at) + c->forget_bias);
+        tl_tensor_set(g->input.bias->value, at,
+                      tl_tensor_get(g->input.bias->value, at) + c->forget_bias);
     }
 }
 
 void tl_rnn_module_init(tl_rnn_module *module, tl_params *params, const tl_rnn_config *c)
 {
     *module = (tl_rnn_module){0};
-    if (c->input < 1 || c->hidden < 1 || c->layers < 1 || c->kind > TL_GRU || c->init > TL_RNN_ORTHOGONAL) {
-        tl_fail(&params->error, TL_ERR_ARGUMENT, "rnn: input %lld, hidden %lld, layers %d: each must be at least 1",
-                (long long)c->input, (long long)c->hidden, c->layers);
+    if (c->input < 1 || c->hidden < 1 || c->layers < 1 || c->kind > TL_GRU ||
+        c->init > TL_RNN_ORTHOGONAL) {
+        tl_fail(&params->error, TL_ERR_ARGUMENT,
+                "rnn: input %lld, hidden %lld, layers %d: each must be at least 1", (long long)c->input,
+                (long long)c->hidden, c->layers);
         return;
     }
     module->cell = tl_system_get((size_t)c->layers * sizeof *module->cell);

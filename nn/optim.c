@@ -47,7 +47,8 @@ tl_optimizer *tl_optimizer_new(tl_params *params, const tl_optimizer_config *con
     o->config.epsilon = config->epsilon > 0 ? config->epsilon : 1e-8;
     o->first = zeros_like(params);
     o->second = config->kind == TL_ADAM ? zeros_like(params) : NULL;
-    if (!is_complete(o->first, o->count) || (config->kind == TL_ADAM && !is_complete(o->second, o->count))) {
+    if (!is_complete(o->first, o->count) ||
+        (config->kind == TL_ADAM && !is_complete(o->second, o->count))) {
         tl_optimizer_free(o);
         return NULL;
     }
@@ -73,16 +74,22 @@ void tl_optimizer_step(tl_optimizer *o)
 {
     const tl_optimizer_config *c = &o->config;
     double t = (double)++o->steps;
-    tl_adam_rates rates = {c->rate,         c->beta1,          c->beta2, c->epsilon,
-                           c->weight_decay, 1 - pow(c->beta1, t), 1 - pow(c->beta2, t)};
+    tl_adam_rates rates = {c->rate,
+                           c->beta1,
+                           c->beta2,
+                           c->epsilon,
+                           c->weight_decay,
+                           1 - pow(c->beta1, t),
+                           1 - pow(c->beta2, t)};
     for (int i = 0; i < o->count; i++) {
         tl_tensor *p = o->params->entry[i]->value;
         const tl_tensor *g = o->params->entry[i]->gradient;
         if (c->kind == TL_SGD)
-            tl_sgd_step(p->dtype, p->layout.count, p->data, g->data, o->first[i]->data, c->rate, c->momentum,
-                        c->weight_decay);
+            tl_sgd_step(p->dtype, p->layout.count, p->data, g->data, o->first[i]->data, c->rate,
+                        c->momentum, c->weight_decay);
         else
-            tl_adam_step(p->dtype, p->layout.count, p->data, g->data, o->first[i]->data, o->second[i]->data, &rates);
+            tl_adam_step(p->dtype, p->layout.count, p->data, g->data, o->first[i]->data,
+                         o->second[i]->data, &rates);
     }
 }
 

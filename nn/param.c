@@ -70,11 +70,13 @@ static bool make_room(tl_params *params)
     return true;
 }
 
-tl_param *tl_params_add(tl_params *params, const char *prefix, const char *name, int ndim, const int64_t *shape)
+tl_param *tl_params_add(tl_params *params, const char *prefix, const char *name, int ndim,
+                        const int64_t *shape)
 {
     if (params->error.status != TL_OK)
         return NULL;
-    tl_param *param = make_room(params) ? new_param(params, prefix, name, ndim, shape, &params->error) : NULL;
+    tl_param *param =
+        make_room(params) ? new_param(params, prefix, name, ndim, shape, &params->error) : NULL;
     if (!param) {
         tl_fail(&params->error, TL_ERR_MEMORY, "parameter %s%s: out of memory", prefix, name);
         return NULL;
@@ -113,7 +115,8 @@ tl_var tl_use(tl_tape *t, const tl_param *param)
 {
     if (param)
         return tl_leaf(t, param->value, param->gradient);
-    tl_tape_fail(t, TL_ERR_ARGUMENT, "parameter is NULL: the model was not built, see tl_params_status");
+    tl_tape_fail(t, TL_ERR_ARGUMENT,
+                 "parameter is NULL: the model was not built, see tl_params_status");
     return tl_poison(t);
 }
 
@@ -158,7 +161,8 @@ tl_status tl_params_save(const tl_params *params, const char *path, int metadata
         return tl_fail(error, TL_ERR_MEMORY, "%s: out of memory", path);
     for (int i = 0; i < params->count; i++)
         entries[i] = (tl_named_tensor){params->entry[i]->name, params->entry[i]->value};
-    tl_status status = tl_safetensors_save(path, params->count, entries, metadata_count, metadata, error);
+    tl_status status =
+        tl_safetensors_save(path, params->count, entries, metadata_count, metadata, error);
     tl_system_give(entries);
     return status;
 }
@@ -182,7 +186,8 @@ TL_PRINTF(2, 3) static void complain(complaints *c, const char *format, ...)
         c->left_out++;
         return;
     }
-    c->used += (size_t)snprintf(c->text + c->used, sizeof c->text - c->used, "%s%s", c->used ? "; " : "", one);
+    c->used +=
+        (size_t)snprintf(c->text + c->used, sizeof c->text - c->used, "%s%s", c->used ? "; " : "", one);
 }
 
 static void compare(const tl_params *params, const tl_tensor_file *file, complaints *c)
@@ -193,7 +198,8 @@ static void compare(const tl_params *params, const tl_tensor_file *file, complai
         const tl_tensor *stored = tl_tensor_file_find(file, p->name);
         if (!stored)
             complain(c, "%s is missing", p->name);
-        else if (!tl_layout_same_shape(&stored->layout, &p->value->layout) || !tl_dtype_is_real(stored->dtype))
+        else if (!tl_layout_same_shape(&stored->layout, &p->value->layout) ||
+                 !tl_dtype_is_real(stored->dtype))
             complain(c, "%s is %s %s in the file, %s here", p->name, tl_dtype_name(stored->dtype),
                      tl_layout_text(&stored->layout, have), tl_layout_text(&p->value->layout, want));
     }
@@ -211,7 +217,8 @@ tl_status tl_params_load(tl_params *params, const char *path, tl_error *error)
     complaints c = {.count = 0};
     compare(params, &file, &c);
     if (c.left_out)
-        status = tl_fail(error, TL_ERR_FORMAT, "%s does not fit the model: %s; and %d more", path, c.text, c.left_out);
+        status = tl_fail(error, TL_ERR_FORMAT, "%s does not fit the model: %s; and %d more", path,
+                         c.text, c.left_out);
     else if (c.count)
         status = tl_fail(error, TL_ERR_FORMAT, "%s does not fit the model: %s", path, c.text);
     for (int i = 0; status == TL_OK && i < params->count; i++)

@@ -47,8 +47,9 @@ TL_API double tl_clip_gradient_norm(tl_params *params, double max_norm);
 /* All values, as safetensors. metadata: 2 * metadata_count strings (key, value, ...), or NULL. */
 TL_API tl_status tl_params_save(const tl_params *params, const char *path, int metadata_count,
                                 const char *const *metadata, tl_error *error);
-/* Replaces all values, or none: every missing or unknown name and every other shape or dtype is listed in the
- * message, and then nothing is changed. f32 files are read into f64 models and the other way round. */
+/* Replaces all values, or none: every missing or unknown name and every other shape or dtype is listed
+ * in the message, and then nothing is changed. f32 files are read into f64 models and the other way
+ * round. */
 TL_API tl_status tl_params_load(tl_params *params, const char *path, tl_error *error);
 
 #endif

@@ -22,15 +22,18 @@ int tl_rnn_states(const tl_rnn *rnn)
     return states;
 }
 
-static void check_state(tl_tape *t, const tl_cell *cell, int k, tl_var state, int64_t batch, const char *when)
+static void check_state(tl_tape *t, const tl_cell *cell, int k, tl_var state, int64_t batch,
+                        const char *when)
 {
     if (tl_tape_status(t) != TL_OK)
         return;
     tl_array a = tl_value(t, state);
     char shape[TL_LAYOUT_TEXT];
-    if (a.layout && (a.layout->ndim != 2 || a.layout->shape[0] != batch || a.layout->shape[1] != cell->size[k]))
-        tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %d %s is %s, not [%lld,%lld]", cell->type->name, k,
-                     when, tl_layout_text(a.layout, shape), (long long)batch, (long long)cell->size[k]);
+    if (a.layout &&
+        (a.layout->ndim != 2 || a.layout->shape[0] != batch || a.layout->shape[1] != cell->size[k]))
+        tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %d %s is %s, not [%lld,%lld]",
+                     cell->type->name, k, when, tl_layout_text(a.layout, shape), (long long)batch,
+                     (long long)cell->size[k]);
 }
 
 static void begin_states(tl_tape *t, const tl_cell *cell, tl_dtype dtype, int64_t batch, tl_var *state)
@@ -68,7 +71,8 @@ static bool fits(tl_tape *t, const tl_rnn *rnn, tl_array x)
     if (!x.layout)
         return false;
     if (x.layout->ndim != 3 || x.layout->shape[0] < 1)
-        tl_tape_fail(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not %s", tl_layout_text(x.layout, shape));
+        tl_tape_fail(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not %s",
+                     tl_layout_text(x.layout, shape));
     else if (rnn->layers < 1)
         tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: a network of %d layers", rnn->layers);
     for (int layer = 0; layer < rnn->layers; layer++)

@@ -85,7 +85,7 @@ typedef struct tl_pool {
 } tl_pool;
 
 void tl_pool_init(tl_pool *pool, tl_memory *memory);
-void tl_pool_free(tl_pool *pool); /* blocks still in use are the caller's mistake */
+void tl_pool_free(tl_pool *pool);                   /* blocks still in use are the caller's mistake */
 tl_block *tl_pool_get(tl_pool *pool, size_t bytes); /* refs = 1; NULL when there is no memory */
 void tl_pool_put(tl_pool *pool, tl_block *block);   /* drops a reference */
 

@@ -41,7 +41,8 @@ tl_blas *tl_blas_new(tl_threads *team)
         tl_system_give(context);
         return NULL;
     }
-    *blas = (tl_blas){.team = team, .context = context, .owned_context = context, .level = tl_packed_level()};
+    *blas = (tl_blas){
+        .team = team, .context = context, .owned_context = context, .level = tl_packed_level()};
     bool recognised = bli_arch_query_id() != BLIS_ARCH_GENERIC;
     if (recognised || !choose_by_features(context, &blas->kernels)) {
         blas->context = (void *)bli_gks_query_cntx();
@@ -66,14 +67,14 @@ static void product(tl_blas *blas, tl_dtype dtype, tl_matrix a, tl_matrix b, dou
     bli_rntm_set_num_threads(1, &one_thread);
     if (dtype == TL_F32) {
         float one = 1, beta_f32 = (float)beta;
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, c.rows, c.cols, a.cols, &one, a.data, a.row_stride,
-                     a.col_stride, b.data, b.row_stride, b.col_stride, &beta_f32, c.data, c.row_stride,
-                     c.col_stride, blas->context, &one_thread);
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, c.rows, c.cols, a.cols, &one, a.data,
+                     a.row_stride, a.col_stride, b.data, b.row_stride, b.col_stride, &beta_f32, c.data,
+                     c.row_stride, c.col_stride, blas->context, &one_thread);
     } else {
         double one = 1;
-        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, c.rows, c.cols, a.cols, &one, a.data, a.row_stride,
-                     a.col_stride, b.data, b.row_stride, b.col_stride, &beta, c.data, c.row_stride, c.col_stride,
-                     blas->context, &one_thread);
+        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, c.rows, c.cols, a.cols, &one, a.data,
+                     a.row_stride, a.col_stride, b.data, b.row_stride, b.col_stride, &beta, c.data,
+                     c.row_stride, c.col_stride, blas->context, &one_thread);
     }
 }
 

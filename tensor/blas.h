@@ -59,10 +59,11 @@ size_t tl_packed_bytes(tl_dtype dtype, int64_t k, int64_t n);
 /* Writes rows [row, row + source.rows) of the packed matrix. source.cols is n. */
 void tl_packed_write(const tl_packed *packed, int64_t row, tl_matrix source);
 
-/* Y = X W + beta Y, or, with `start` and beta 0, Y = X W + start: m x n with contiguous rows, of which a
- * row_stride of 0 makes one and the same. X: m x k with x.cols <= W's k (further rows of W are left out); one of its strides is 1. Y: m x n with
- * contiguous rows. The sum of outer products C += A' B is the case X = A', beta = 1. */
-void tl_packed_product(tl_blas *blas, tl_matrix x, const tl_packed *w, const tl_matrix *start, double beta,
-                       tl_matrix y);
+/* Y = X W + beta Y, or, with `start` and beta 0, Y = X W + start: m x n with contiguous rows, of which
+ * a row_stride of 0 makes one and the same. X: m x k with x.cols <= W's k (further rows of W are left
+ * out); one of its strides is 1. Y: m x n with contiguous rows. The sum of outer products C += A' B is
+ * the case X = A', beta = 1. */
+void tl_packed_product(tl_blas *blas, tl_matrix x, const tl_packed *w, const tl_matrix *start,
+                       double beta, tl_matrix y);
 
 #endif

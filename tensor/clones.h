@@ -9,7 +9,8 @@
 #define TL_CLONES_H
 
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                             \
+    __has_feature(memory_sanitizer)
 #define TL_SANITIZED 1
 #endif
 #endif

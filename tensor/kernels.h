@@ -8,23 +8,52 @@
 #include "tensor/tensor.h"
 
 /* name, operands */
-#define TL_KERNEL_LIST(X) \
-    X(neg, 1)             \
-    X(add, 2)             \
-    X(sub, 2)             \
-    X(mul, 2)             \
-    X(div, 2)             \
-    X(affine, 1)          \
-    X(lerp, 3)            \
-    X(exp, 1)             \
-    X(log, 1)             \
-    X(square, 1)          \
-    X(relu, 1)            \
-    X(relu_grad, 2)       \
-    X(tanh, 1)            \
-    X(tanh_grad, 2)       \
-    X(sigmoid, 1)         \
-    X(sigmoid_grad, 2)
+#define TL_KERNEL_LIST(X)                                                                              \
+    X(neg, 1)                                                                                          \
+    X(abs, 1)                                                                                          \
+    X(sign, 1)                                                                                         \
+    X(reciprocal, 1)                                                                                   \
+    X(square, 1)                                                                                       \
+    X(sqrt, 1)                                                                                         \
+    X(rsqrt, 1)                                                                                        \
+    X(exp, 1)                                                                                          \
+    X(expm1, 1)                                                                                        \
+    X(log, 1)                                                                                          \
+    X(log1p, 1)                                                                                        \
+    X(log2, 1)                                                                                         \
+    X(sin, 1)                                                                                          \
+    X(cos, 1)                                                                                          \
+    X(tan, 1)                                                                                          \
+    X(atan, 1)                                                                                         \
+    X(sinh, 1)                                                                                         \
+    X(cosh, 1)                                                                                         \
+    X(erf, 1)                                                                                          \
+    X(floor, 1)                                                                                        \
+    X(ceil, 1)                                                                                         \
+    X(round, 1)                                                                                        \
+    X(affine, 1)                                                                                       \
+    X(sigmoid, 1)                                                                                      \
+    X(tanh, 1)                                                                                         \
+    X(relu, 1)                                                                                         \
+    X(step, 1)                                                                                         \
+    X(softplus, 1)                                                                                     \
+    X(logsigmoid, 1)                                                                                   \
+    X(silu, 1)                                                                                         \
+    X(mish, 1)                                                                                         \
+    X(gelu, 1)                                                                                         \
+    X(softsign, 1)                                                                                     \
+    X(leaky_relu, 1)                                                                                   \
+    X(elu, 1)                                                                                          \
+    X(clamp, 1)                                                                                        \
+    X(between, 1)                                                                                      \
+    X(add, 2)                                                                                          \
+    X(sub, 2)                                                                                          \
+    X(mul, 2)                                                                                          \
+    X(div, 2)                                                                                          \
+    X(relu_grad, 2)                                                                                    \
+    X(tanh_grad, 2)                                                                                    \
+    X(sigmoid_grad, 2)                                                                                 \
+    X(lerp, 3)
 
 #define X(name, operands) extern tl_kernel *const tl_kernel_##name[2]; /* [TL_F32], [TL_F64] */
 TL_KERNEL_LIST(X)
@@ -50,15 +79,16 @@ double tl_sum_squares(tl_dtype dtype, int64_t n, const void *x);
 /* x *= factor */
 void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor);
 
-/* One row of a softmax: y = exp(x - largest) / sum, unless y is NULL. Returns log sum exp(x - largest), so
- * that log softmax(x) = (x - largest) - that; the two are not added, lest a large one swallow the other. */
+/* One row of a softmax: y = exp(x - largest) / sum, unless y is NULL. Returns log sum exp(x - largest),
+ * so that log softmax(x) = (x - largest) - that; the two are not added, lest a large one swallow the
+ * other. */
 double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest);
 
 /* ---- steps of the optimisers, one tensor at a time --------------------------- */
 
 /* v = momentum v + g;  p -= rate v */
-void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate, double momentum,
-                 double weight_decay);
+void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate,
+                 double momentum, double weight_decay);
 
 typedef struct tl_adam_rates {
     double rate, beta1, beta2, epsilon, weight_decay;

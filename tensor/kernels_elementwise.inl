@@ -145,3 +145,248 @@ KERNEL(sigmoid_grad)
     for (int64_t i = 0; i < n; i++)
         out[i] = dy[i] * (s[i] * (1 - s[i]));
 }
+
+KERNEL(abs)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(fabs)(a[i]);
+}
+
+KERNEL(sign)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (real)((a[i] > 0) - (a[i] < 0)) + (a[i] - a[i]);
+}
+
+KERNEL(reciprocal)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = 1 / a[i];
+}
+
+KERNEL(sqrt)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(sqrt)(a[i]);
+}
+
+KERNEL(rsqrt)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = 1 / F(sqrt)(a[i]);
+}
+
+KERNEL(expm1)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(expm1)(a[i]);
+}
+
+KERNEL(log1p)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(log1p)(a[i]);
+}
+
+KERNEL(log2)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(log2)(a[i]);
+}
+
+KERNEL(sin)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(sin)(a[i]);
+}
+
+KERNEL(cos)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(cos)(a[i]);
+}
+
+KERNEL(tan)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(tan)(a[i]);
+}
+
+KERNEL(atan)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(atan)(a[i]);
+}
+
+KERNEL(sinh)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(sinh)(a[i]);
+}
+
+KERNEL(cosh)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(cosh)(a[i]);
+}
+
+KERNEL(erf)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(erf)(a[i]);
+}
+
+KERNEL(floor)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(floor)(a[i]);
+}
+
+KERNEL(ceil)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(ceil)(a[i]);
+}
+
+KERNEL(round)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(rint)(a[i]);
+}
+
+KERNEL(step)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (real)(a[i] > 0);
+}
+
+KERNEL(softplus)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] > 0 ? a[i] + F(log1p)(F(exp)(-a[i])) : F(log1p)(F(exp)(a[i]));
+}
+
+KERNEL(logsigmoid)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] < 0 ? a[i] - F(log1p)(F(exp)(a[i])) : -F(log1p)(F(exp)(-a[i]));
+}
+
+KERNEL(silu)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] * M(sigmoid)(a[i]);
+}
+
+KERNEL(mish)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] * M(tanh)(a[i] > 0 ? a[i] + F(log1p)(F(exp)(-a[i])) : F(log1p)(F(exp)(a[i])));
+}
+
+KERNEL(gelu)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] * (real)0.5 * (1 + F(erf)(a[i] * (real)0.7071067811865476));
+}
+
+KERNEL(softsign)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] / (1 + F(fabs)(a[i]));
+}
+
+KERNEL(leaky_relu)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] > 0 ? a[i] : (real)scalar[0] * a[i];
+}
+
+KERNEL(elu)
+{
+    const real *a = x[0];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] > 0 ? a[i] : (real)scalar[0] * F(expm1)(a[i]);
+}
+
+KERNEL(clamp)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] < (real)scalar[0]   ? (real)scalar[0]
+                 : a[i] > (real)scalar[1] ? (real)scalar[1]
+                                          : a[i];
+}
+
+KERNEL(between)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (real)(a[i] >= (real)scalar[0] && a[i] <= (real)scalar[1]);
+}

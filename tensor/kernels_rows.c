@@ -4,8 +4,8 @@
 #include "tensor/clones.h"
 #include "tensor/vmath.h"
 
-#define TL_PRAGMA(text) _Pragma(#text)
-#define TL_SIMD TL_PRAGMA(omp simd)
+#define TL_PRAGMA(text)       _Pragma(#text)
+#define TL_SIMD               TL_PRAGMA(omp simd)
 #define TL_SIMD_SUM(variable) TL_PRAGMA(omp simd reduction(+ : variable))
 
 #define TL_SIMD_MAX(variable) TL_PRAGMA(omp simd reduction(max : variable))
@@ -13,7 +13,7 @@
 #define root_f32 sqrtf
 #define root_f64 sqrt
 
-#define real float
+#define real    float
 #define R(name) name##_f32
 #define M(name) tl_##name##_f32
 #include "tensor/kernels_rows.inl"
@@ -21,7 +21,7 @@
 #undef R
 #undef M
 
-#define real double
+#define real    double
 #define R(name) name##_f64
 #define M(name) tl_##name##_f64
 #include "tensor/kernels_rows.inl"
@@ -55,8 +55,8 @@ double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double 
     return dtype == TL_F32 ? softmax_row_f32(n, x, y, largest) : softmax_row_f64(n, x, y, largest);
 }
 
-void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate, double momentum,
-                 double weight_decay)
+void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate,
+                 double momentum, double weight_decay)
 {
     if (dtype == TL_F32)
         sgd_f32(n, p, g, v, (float)rate, (float)momentum, (float)weight_decay);
@@ -64,7 +64,8 @@ void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, dou
         sgd_f64(n, p, g, v, rate, momentum, weight_decay);
 }
 
-void tl_adam_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *m, void *v, const tl_adam_rates *rates)
+void tl_adam_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *m, void *v,
+                  const tl_adam_rates *rates)
 {
     if (dtype == TL_F32)
         adam_f32(n, p, g, m, v, rates);

@@ -62,7 +62,8 @@ TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y, double
     return log(sum);
 }
 
-TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum, real decay)
+TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum,
+                             real decay)
 {
     TL_SIMD
     for (int64_t i = 0; i < n; i++) {
@@ -71,7 +72,8 @@ TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real ra
     }
 }
 
-TL_CLONES static void R(adam)(int64_t n, real *p, const real *g, real *m, real *v, const tl_adam_rates *r)
+TL_CLONES static void R(adam)(int64_t n, real *p, const real *g, real *m, real *v,
+                              const tl_adam_rates *r)
 {
     const real beta1 = (real)r->beta1, beta2 = (real)r->beta2, epsilon = (real)r->epsilon;
     const real rest1 = (real)(1 - r->beta1), rest2 = (real)(1 - r->beta2);

@@ -51,12 +51,12 @@ static void plan(loops *l, int count, const tl_layout *const *layout)
     }
 }
 
-#define GATHER(ctype)                                        \
-    for (int64_t i = 0; i < n; i++)                          \
-        ((ctype *)to)[i] = ((const ctype *)from)[i * stride]
-#define SCATTER(ctype)                                       \
-    for (int64_t i = 0; i < n; i++)                          \
-        ((ctype *)to)[i * stride] = ((const ctype *)from)[i]
+#define GATHER(ctype)                                                                                  \
+    for (int64_t i = 0; i < n; i++)                                                                    \
+    ((ctype *)to)[i] = ((const ctype *)from)[i * stride]
+#define SCATTER(ctype)                                                                                 \
+    for (int64_t i = 0; i < n; i++)                                                                    \
+    ((ctype *)to)[i * stride] = ((const ctype *)from)[i]
 
 static void gather(size_t size, int64_t n, const void *from, int64_t stride, void *to)
 {

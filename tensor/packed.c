@@ -12,11 +12,11 @@
 #include <string.h>
 
 enum {
-    TL_PANEL_BYTES = 128,    /* a panel's row: 32 numbers of f32 */
-    MOST_ROWS = 8,           /* of a tile */
-    K_BLOCK = 256,           /* rows of a panel read at a time: 32 KiB */
-    ROW_BLOCK = 128,         /* rows of X read at a time: 128 KiB at f32 */
-    FORK_FLOPS = 1000000     /* below it a fork costs more than it saves */
+    TL_PANEL_BYTES = 128, /* a panel's row: 32 numbers of f32 */
+    MOST_ROWS = 8,        /* of a tile */
+    K_BLOCK = 256,        /* rows of a panel read at a time: 32 KiB */
+    ROW_BLOCK = 128,      /* rows of X read at a time: 128 KiB at f32 */
+    FORK_FLOPS = 1000000  /* below it a fork costs more than it saves */
 };
 
 /* One panel's part of the product, for `rows` rows. Y has room for all columns of the panel. */
@@ -31,15 +31,15 @@ typedef struct tl_panel_product {
 /* ---- the kernels -------------------------------------------------------------------- */
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define ROWS 8
+#define ROWS    8
 #define VECTORS 2 /* 16 sums of 32 registers of 64 bytes */
-#define TARGET __attribute__((target("arch=x86-64-v4,prefer-vector-width=512")))
-#define real float
+#define TARGET  __attribute__((target("arch=x86-64-v4,prefer-vector-width=512")))
+#define real    float
 #define R(name) name##_f32_v4
 #include "tensor/packed.inl"
 #undef real
 #undef R
-#define real double
+#define real    double
 #define R(name) name##_f64_v4
 #include "tensor/packed.inl"
 #undef real
@@ -48,15 +48,15 @@ typedef struct tl_panel_product {
 #undef VECTORS
 #undef TARGET
 
-#define ROWS 6
+#define ROWS    6
 #define VECTORS 1 /* 12 sums of 16 registers of 32 bytes */
-#define TARGET __attribute__((target("arch=x86-64-v3")))
-#define real float
+#define TARGET  __attribute__((target("arch=x86-64-v3")))
+#define real    float
 #define R(name) name##_f32_v3
 #include "tensor/packed.inl"
 #undef real
 #undef R
-#define real double
+#define real    double
 #define R(name) name##_f64_v3
 #include "tensor/packed.inl"
 #undef real
@@ -66,15 +66,15 @@ typedef struct tl_panel_product {
 #undef TARGET
 #endif
 
-#define ROWS 4
+#define ROWS    4
 #define VECTORS 1
 #define TARGET
-#define real float
+#define real    float
 #define R(name) name##_f32
 #include "tensor/packed.inl"
 #undef real
 #undef R
-#define real double
+#define real    double
 #define R(name) name##_f64
 #include "tensor/packed.inl"
 #undef real
@@ -138,20 +138,20 @@ static void *panel_row(const tl_packed *packed, int64_t panel, int64_t row)
 }
 
 /* In the shape of copies of 4 or 8 bytes: the numbers themselves do not matter here. */
-#define PACK(type)                                                                     \
-    do {                                                                               \
-        const type *restrict from = (const type *)source.data + col * source.col_stride; \
-        type *restrict to = target;                                                    \
-        if (source.col_stride == 1)                                                    \
-            for (int64_t k = 0; k < source.rows; k++)                                  \
-                for (int64_t j = 0; j < cols; j++)                                     \
-                    to[k * width + j] = from[k * source.row_stride + j];               \
-        else                                                                           \
-            for (int64_t j = 0; j < cols; j++)                                         \
-                for (int64_t k = 0; k < source.rows; k++)                              \
-                    to[k * width + j] = from[j * source.col_stride + k * source.row_stride]; \
-        for (int64_t k = 0; k < source.rows && cols < width; k++)                      \
-            memset(to + k * width + cols, 0, (size_t)(width - cols) * sizeof(type));   \
+#define PACK(type)                                                                                     \
+    do {                                                                                               \
+        const type *restrict from = (const type *)source.data + col * source.col_stride;               \
+        type *restrict to = target;                                                                    \
+        if (source.col_stride == 1)                                                                    \
+            for (int64_t k = 0; k < source.rows; k++)                                                  \
+                for (int64_t j = 0; j < cols; j++)                                                     \
+                    to[k * width + j] = from[k * source.row_stride + j];                               \
+        else                                                                                           \
+            for (int64_t j = 0; j < cols; j++)                                                         \
+                for (int64_t k = 0; k < source.rows; k++)                                              \
+                    to[k * width + j] = from[j * source.col_stride + k * source.row_stride];           \
+        for (int64_t k = 0; k < source.rows && cols < width; k++)                                      \
+            memset(to + k * width + cols, 0, (size_t)(width - cols) * sizeof(type));                   \
     } while (0)
 
 static void write_panel_4(int64_t width, int64_t cols, tl_matrix source, int64_t col, void *target)
@@ -225,17 +225,18 @@ static void do_block(const product *p, int64_t row, int64_t rows, int64_t first,
     do {
         for (int64_t w = first; w < last; w++) {
             int64_t col = w * width, cols = at_most(p->w->n - col, width);
-            tl_panel_product part = {.rows = rows,
-                                     .k = at_most(p->x.cols - k0, K_BLOCK),
-                                     .x = element(p->x, row, k0, size),
-                                     .w = panel_row(p->w, w, k0),
-                                     .start = k0 == 0 && p->start.data ? element(p->start, row, col, size) : NULL,
-                                     .start_row = p->start.row_stride,
-                                     .x_row = p->x.row_stride,
-                                     .x_col = p->x.col_stride,
-                                     .y_row = p->y.row_stride,
-                                     .beta = k0 == 0 ? p->beta : 1,
-                                     .y = element(p->y, row, col, size)};
+            tl_panel_product part = {
+                .rows = rows,
+                .k = at_most(p->x.cols - k0, K_BLOCK),
+                .x = element(p->x, row, k0, size),
+                .w = panel_row(p->w, w, k0),
+                .start = k0 == 0 && p->start.data ? element(p->start, row, col, size) : NULL,
+                .start_row = p->start.row_stride,
+                .x_row = p->x.row_stride,
+                .x_col = p->x.col_stride,
+                .y_row = p->y.row_stride,
+                .beta = k0 == 0 ? p->beta : 1,
+                .y = element(p->y, row, col, size)};
             if (cols < width)
                 do_edge(p, part, cols);
             else
@@ -255,8 +256,8 @@ static void do_share(void *context, int64_t begin, int64_t end)
                  p->by_rows ? panels_of(p->w) : end);
 }
 
-void tl_packed_product(tl_blas *blas, tl_matrix x, const tl_packed *w, const tl_matrix *start, double beta,
-                       tl_matrix y)
+void tl_packed_product(tl_blas *blas, tl_matrix x, const tl_packed *w, const tl_matrix *start,
+                       double beta, tl_matrix y)
 {
     if (x.rows <= 0 || w->n <= 0)
         return;

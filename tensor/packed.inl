@@ -8,8 +8,8 @@ typedef real R(lanes) __attribute__((vector_size(64), aligned(64)));
 typedef real R(loose_lanes) __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 
 TARGET static inline __attribute__((always_inline)) void
-R(tile)(const int rows, const int vectors, int64_t k, const real *x, int64_t x_row, int64_t x_col, const real *w,
-        const real *start, int64_t start_row, real beta, real *y, int64_t y_row)
+R(tile)(const int rows, const int vectors, int64_t k, const real *x, int64_t x_row, int64_t x_col,
+        const real *w, const real *start, int64_t start_row, real beta, real *y, int64_t y_row)
 {
     enum { LANES = 64 / sizeof(real), WIDTH = TL_PANEL_BYTES / sizeof(real) };
     R(lanes) sum[MOST_ROWS][2];
@@ -45,27 +45,31 @@ R(tile)(const int rows, const int vectors, int64_t k, const real *x, int64_t x_r
 /* All rows against the panel, ROWS at a time, the rest in halves. X by rows (x_col 1) or by columns
  * (x_row 1) is told to the compiler: it then needs fewer registers for addresses. */
 TARGET static inline __attribute__((always_inline)) void
-R(column)(const bool by_rows, int64_t rows, int64_t k, const real *x, int64_t x_row, int64_t x_col, const real *w,
-          const real *start, int64_t start_row, real beta, real *y, int64_t y_row)
+R(column)(const bool by_rows, int64_t rows, int64_t k, const real *x, int64_t x_row, int64_t x_col,
+          const real *w, const real *start, int64_t start_row, real beta, real *y, int64_t y_row)
 {
     int64_t across = by_rows ? x_row : 1, along = by_rows ? 1 : x_col;
     int64_t r = 0;
     for (; r + ROWS <= rows; r += ROWS)
-        R(tile)(ROWS, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
-                y + r * y_row, y_row);
+        R(tile)
+        (ROWS, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL,
+         start_row, beta, y + r * y_row, y_row);
     if (ROWS > 4 && r + 4 <= rows) {
-        R(tile)(4, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
-                y + r * y_row, y_row);
+        R(tile)
+        (4, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL,
+         start_row, beta, y + r * y_row, y_row);
         r += 4;
     }
     if (r + 2 <= rows) {
-        R(tile)(2, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
-                y + r * y_row, y_row);
+        R(tile)
+        (2, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL,
+         start_row, beta, y + r * y_row, y_row);
         r += 2;
     }
     if (r < rows)
-        R(tile)(1, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL, start_row, beta,
-                y + r * y_row, y_row);
+        R(tile)
+        (1, VECTORS, k, x + r * across, across, along, w, start ? start + r * start_row : NULL,
+         start_row, beta, y + r * y_row, y_row);
 }
 
 /* Columns [0, WIDTH) of a panel. */
@@ -77,8 +81,12 @@ TARGET static void R(panel_product)(const tl_panel_product *p)
     for (int64_t j = 0; j < WIDTH; j += VECTORS * LANES) {
         const real *first = start ? start + j : NULL;
         if (p->x_col == 1)
-            R(column)(true, p->rows, p->k, x, p->x_row, 1, w + j, first, p->start_row, (real)p->beta, y + j, p->y_row);
+            R(column)
+            (true, p->rows, p->k, x, p->x_row, 1, w + j, first, p->start_row, (real)p->beta, y + j,
+             p->y_row);
         else
-            R(column)(false, p->rows, p->k, x, 1, p->x_col, w + j, first, p->start_row, (real)p->beta, y + j, p->y_row);
+            R(column)
+            (false, p->rows, p->k, x, 1, p->x_col, w + j, first, p->start_row, (real)p->beta, y + j,
+             p->y_row);
     }
 }

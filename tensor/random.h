@@ -21,8 +21,8 @@ TL_API tl_random tl_random_seed(uint64_t seed);
 TL_API tl_random tl_random_split(const tl_random *parent, uint64_t index);
 
 TL_API uint32_t tl_random_u32(tl_random *random);
-TL_API double tl_random_unit(tl_random *random);                     /* [0, 1) with 53 bits */
-TL_API int64_t tl_random_below(tl_random *random, int64_t bound);    /* 0..bound-1, unbiased; bound >= 1 */
+TL_API double tl_random_unit(tl_random *random);                  /* [0, 1) with 53 bits */
+TL_API int64_t tl_random_below(tl_random *random, int64_t bound); /* 0..bound-1, unbiased; bound >= 1 */
 
 /* Fill a tensor of any layout; element i of the row-major order gets number i. f32 and f64
  * tensors get the same numbers up to rounding. TL_ERR_DTYPE for other dtypes, except that

@@ -6,8 +6,8 @@
 const char *tl_status_text(tl_status status)
 {
     switch (status) {
-#define X(code, text) \
-    case code:        \
+#define X(code, text)                                                                                  \
+    case code:                                                                                         \
         return text;
         TL_STATUS_LIST(X)
 #undef X

@@ -5,25 +5,25 @@
 #define TL_STATUS_H
 
 #if defined(__GNUC__)
-#define TL_API __attribute__((visibility("default")))
+#define TL_API                 __attribute__((visibility("default")))
 #define TL_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define TL_API
 #define TL_PRINTF(text, first)
 #endif
 
-#define TL_STATUS_LIST(X)                                                             \
-    X(TL_OK, "no error")                                                              \
-    X(TL_ERR_MEMORY, "out of memory")                                                 \
-    X(TL_ERR_SHAPE, "shapes do not fit")                                              \
-    X(TL_ERR_DTYPE, "dtypes do not fit")                                              \
-    X(TL_ERR_INDEX, "index out of range")                                             \
-    X(TL_ERR_ARGUMENT, "argument out of range")                                       \
-    X(TL_ERR_STALE, "variable is not of this recording")                              \
-    X(TL_ERR_CONSUMED, "this part of the tape has been walked back already")          \
-    X(TL_ERR_NO_DERIVATIVE, "op has no derivative")                                   \
-    X(TL_ERR_CHECK, "a check found a difference")                                     \
-    X(TL_ERR_IO, "file could not be read or written")                                 \
+#define TL_STATUS_LIST(X)                                                                              \
+    X(TL_OK, "no error")                                                                               \
+    X(TL_ERR_MEMORY, "out of memory")                                                                  \
+    X(TL_ERR_SHAPE, "shapes do not fit")                                                               \
+    X(TL_ERR_DTYPE, "dtypes do not fit")                                                               \
+    X(TL_ERR_INDEX, "index out of range")                                                              \
+    X(TL_ERR_ARGUMENT, "argument out of range")                                                        \
+    X(TL_ERR_STALE, "variable is not of this recording")                                               \
+    X(TL_ERR_CONSUMED, "this part of the tape has been walked back already")                           \
+    X(TL_ERR_NO_DERIVATIVE, "op has no derivative")                                                    \
+    X(TL_ERR_CHECK, "a check found a difference")                                                      \
+    X(TL_ERR_IO, "file could not be read or written")                                                  \
     X(TL_ERR_FORMAT, "file is not what it should be")
 
 typedef enum tl_status {

@@ -18,10 +18,10 @@
 
 #include "status.h"
 
-#define TL_DTYPE_LIST(X)                          \
-    X(TL_F32, "f32", float)                       \
-    X(TL_F64, "f64", double)                      \
-    X(TL_I64, "i64", int64_t) /* indices, class */ \
+#define TL_DTYPE_LIST(X)                                                                               \
+    X(TL_F32, "f32", float)                                                                            \
+    X(TL_F64, "f64", double)                                                                           \
+    X(TL_I64, "i64", int64_t) /* indices, class */                                                     \
     X(TL_U8, "u8", uint8_t)   /* masks */
 
 typedef enum tl_dtype {
@@ -91,8 +91,11 @@ TL_API tl_tensor *tl_tensor_from(tl_dtype dtype, int ndim, const int64_t *shape,
 TL_API tl_tensor *tl_tensor_copy(const tl_tensor *source, tl_dtype dtype, tl_error *error);
 
 /* Shape literals: tl_tensor_zeros(TL_F32, TL_SHAPE(16, 128), &error). */
-#define TL_SHAPE(...)                                                    \
-    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+#define TL_SHAPE(...)                                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                       \
+    {                                                                                                  \
+        __VA_ARGS__                                                                                    \
+    }
 
 TL_API tl_tensor *tl_tensor_retain(tl_tensor *tensor); /* returns it; NULL is fine */
 TL_API void tl_tensor_release(tl_tensor *tensor);      /* NULL is fine */

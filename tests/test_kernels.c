@@ -602,19 +602,22 @@ static void softmax_rows(void **state)
                 continue; /* no distribution at all: NaN */
             for (int i = 0; i < n; i++)
                 sum += exp(rows[r][i] - largest);
-            double lse = tl_softmax_row(TL_F64, n, rows[r], y),
-                   lse32 = tl_softmax_row(TL_F32, n, x32, y32);
-            assert_near_at(lse, largest + log(sum), 1e-15, r);
-            assert_near_at(lse32, largest + log(sum), 1e-6, r);
-            assert_same(tl_log_sum_exp(TL_F64, n, rows[r]), lse);
-            assert_near(tl_log_sum_exp(TL_F32, n, x32), lse32, 1e-7);
+            double top, top32, none;
+            double rest = tl_softmax_row(TL_F64, n, rows[r], y, &top);
+            double rest32 = tl_softmax_row(TL_F32, n, x32, y32, &top32);
+            assert_same(top, largest);
+            assert_same(top32, (double)(float)largest);
+            assert_near_at(rest, log(sum), 1e-15, r);
+            assert_near_at(rest32, log(sum), 1e-6, r);
+            assert_near(tl_softmax_row(TL_F64, n, rows[r], NULL, &none), rest, 1e-15);
+            assert_near(tl_softmax_row(TL_F32, n, x32, NULL, &none), rest32, 1e-7);
             for (int i = 0; i < n; i++) {
                 assert_near_at(y[i], exp(rows[r][i] - largest) / sum, 1e-15, i);
                 assert_near_at((double)y32[i], exp(rows[r][i] - largest) / sum, 1e-6, i);
             }
         }
-    double x[3] = {1, NAN, 2}, y[3];
-    tl_softmax_row(TL_F64, 3, x, y);
+    double x[3] = {1, NAN, 2}, y[3], top;
+    tl_softmax_row(TL_F64, 3, x, y, &top);
     assert_true(isnan(y[0]) && isnan(y[1]) && isnan(y[2]));
 }
 
@@ -627,8 +630,8 @@ static void long_softmax_rows_add_up_to_one(void **state)
     dice d = dice_of(9);
     for (int i = 0; i < N; i++)
         x[i] = (float)dice_real(&d, -3, 3);
-    tl_softmax_row(TL_F32, N, x, y);
-    double sum = 0;
+    double sum = 0, top;
+    tl_softmax_row(TL_F32, N, x, y, &top);
     for (int i = 0; i < N; i++)
         sum += (double)y[i];
     assert_near(sum, 1, 1e-6);

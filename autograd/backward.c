@@ -143,22 +143,30 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
     return tl_sum_to(t, dx, to->ndim, to->shape);
 }
 
-static void push_elementwise(tl_tape *t, const tl_call *c, tl_var g)
+/* A partial needs its operands as variables only: their numbers are not looked up. */
+static void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
-    for (int k = 0; k < c->count; k++) {
-        const tl_node *x = tl_node_at(t, c->in[k].id);
+    enum { MOST = 4 };
+    tl_var in[MOST];
+    const uint32_t *ids = tl_node_inputs(n);
+    int count = (int)n->count;
+    for (int k = 0; k < count; k++)
+        in[k] = tl_var_of(t, ids[k]);
+    tl_call c = {.tape = t, .op = n->op, .count = count, .in = in, .attr = n->attr, .out = y};
+    for (int k = 0; k < count; k++) {
+        const tl_node *x = tl_node_at(t, ids[k]);
         if (!(x->flags & NODE_NEEDS_GRADIENT))
             continue;
-        tl_var dx = c->op->partial(c, k, g);
+        tl_var dx = n->op->partial(&c, k, g);
         if (tl_is_none(dx))
             continue;
         dx = fit(t, dx, x->layout);
-        if (t->error.status || !accumulate(t, c->in[k].id, dx))
+        if (t->error.status || !accumulate(t, ids[k], dx))
             return;
     }
 }
 
-static void push_general(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
+static void push_terms(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
 {
     for (int k = 0; k < c->count; k++)
         dx[k] = TL_NONE;
@@ -180,12 +188,11 @@ static void push_general(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
     }
 }
 
-static void push(tl_tape *t, uint32_t id, tl_var g)
+static void push_general(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
     enum { FEW = 4 };
     tl_var in_few[FEW], dx_few[FEW], *in = in_few, *dx = dx_few;
     tl_array x_few[FEW], *x = x_few;
-    tl_node *n = tl_node_at(t, id);
     tl_block *room = NULL;
     if (n->count > FEW) {
         room = tl_pool_get(&t->pool, (size_t)n->count * (sizeof(tl_array) + 2 * sizeof(tl_var)));
@@ -199,11 +206,8 @@ static void push(tl_tape *t, uint32_t id, tl_var g)
     }
     tl_call call;
     tl_node_call(t, n, in, x, &call);
-    call.out = tl_var_of(t, id);
-    if (n->op->kind == TL_ELEMENTWISE)
-        push_elementwise(t, &call, g);
-    else
-        push_general(t, &call, g, dx);
+    call.out = y;
+    push_terms(t, &call, g, dx);
     tl_pool_put(&t->pool, room);
 }
 
@@ -249,7 +253,11 @@ static void walk_node(tl_tape *t, uint32_t id)
             "graph before it with tl_detach, or walk the first time with tl_backward_retain",
             n->op->name);
     } else {
-        push(t, id, tl_var_of(t, id_of(handle)));
+        tl_var y = tl_var_of(t, id), g = tl_var_of(t, id_of(handle));
+        if (n->op->kind == TL_ELEMENTWISE)
+            push_elementwise(t, n, y, g);
+        else
+            push_general(t, n, y, g);
         if (!t->walk.retain)
             n->flags |= NODE_CONSUMED;
     }

@@ -92,7 +92,7 @@ struct tl_op {
     void (*forward_add)(tl_call *c);
 
     /* Elementwise: g * dy/dx[k]. The same serves backward (g: gradient of y) and forward mode
-     * (g: tangent of x[k]). TL_NONE: identically zero. */
+     * (g: tangent of x[k]). TL_NONE: identically zero. Of the call, x and y are not given. */
     tl_var (*partial)(const tl_call *c, int k, tl_var g);
 
     /* The others: dx[k] = (dy/dx[k])' dy, for those k with tl_call_wants(c, k); dx[k] is TL_NONE on

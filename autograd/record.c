@@ -65,6 +65,11 @@ bool tl_call_wants(const tl_call *c, int k)
 /* For ops that are applied without constants: rules need not ask whether there are any. */
 static const tl_attr no_attr;
 
+static size_t bytes_of(tl_dtype dtype, const tl_layout *layout)
+{
+    return (size_t)layout->count * (dtype == TL_F32 ? sizeof(float) : tl_dtype_size(dtype));
+}
+
 /* ---- loose nodes -------------------------------------------------------------------------- */
 
 tl_node *tl_loose_new(tl_tape *t, tl_dtype dtype, const tl_layout *layout, void *data, tl_block *block,
@@ -82,11 +87,13 @@ tl_node *tl_loose_new(tl_tape *t, tl_dtype dtype, const tl_layout *layout, void 
     }
     *id = index | TL_LOOSE;
     tl_node *n = tl_table_at(&t->loose, index);
-    uint32_t generation = n->generation;
-    *n = (tl_node){.layout = layout, .data = data, .block = block, .scope = t->scopes.current};
-    n->generation = generation;
-    n->dtype = (unsigned)dtype & 3;
-    n->flags = NODE_RECENT;
+    *n = (tl_node){.layout = layout,
+                   .data = data,
+                   .block = block,
+                   .scope = t->scopes.current,
+                   .generation = n->generation,
+                   .dtype = (unsigned)dtype & 3,
+                   .flags = NODE_RECENT};
     if (!tl_id_push(t, &t->recent, *id))
         return NULL; /* the tape is in error; its reset frees the node */
     return n;
@@ -94,7 +101,7 @@ tl_node *tl_loose_new(tl_tape *t, tl_dtype dtype, const tl_layout *layout, void 
 
 tl_node *tl_loose_room(tl_tape *t, tl_dtype dtype, const tl_layout *layout, uint32_t *id)
 {
-    tl_block *block = tl_pool_get(&t->pool, (size_t)layout->count * tl_dtype_size(dtype));
+    tl_block *block = tl_pool_get(&t->pool, bytes_of(dtype, layout));
     if (!block) {
         tl_tape_no_memory(t);
         return NULL;
@@ -166,14 +173,20 @@ void tl_no_record_end(tl_tape *t, int count, const tl_var *keep)
 /* ---- results -------------------------------------------------------------------------------- */
 
 /* Operands as nodes; false when one is poisoned, stale, or there are too few. */
-static bool find_operands(tl_tape *t, const tl_op *op, int count, const tl_var *in, tl_node **x)
+static bool count_fits(tl_tape *t, const tl_op *op, int count)
 {
-    if (count < op->least || (op->most >= 0 && count > op->most) || count > TL_MOST_OPERANDS) {
-        int most = op->most >= 0 ? op->most : TL_MOST_OPERANDS;
-        tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most,
-                     count);
+    int most = op->kind == TL_ELEMENTWISE ? TL_MAP_MOST : TL_MOST_OPERANDS;
+    most = op->most >= 0 && op->most < most ? op->most : most;
+    if (count >= op->least && count <= most && count > 0)
+        return true;
+    tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most, count);
+    return false;
+}
+
+static inline bool find_operands(tl_tape *t, const tl_op *op, int count, const tl_var *in, tl_node **x)
+{
+    if (!count_fits(t, op, count))
         return false;
-    }
     for (int k = 0; k < count; k++)
         if (!(x[k] = tl_node_of(t, in[k], op->name)))
             return false;
@@ -193,7 +206,9 @@ static bool derivative_exists(tl_tape *t, const tl_op *op)
     return false;
 }
 
-static bool keep_inputs(tl_tape *t, tl_node *n, int count, const tl_var *in)
+/* Operands' ids: two fit into the node, more go to the arena. A value from a no-record region that a
+ * recorded op uses is held, so that it lives as long as the record. */
+static bool keep_inputs(tl_tape *t, tl_node *n, int count, const tl_var *in, bool hold)
 {
     uint32_t *ids = n->in.few;
     if (count > 2) {
@@ -204,49 +219,45 @@ static bool keep_inputs(tl_tape *t, tl_node *n, int count, const tl_var *in)
         }
         n->in.many = ids;
     }
-    for (int k = 0; k < count; k++)
+    for (int k = 0; k < count; k++) {
         ids[k] = in[k].id;
-    n->count = (unsigned)count & TL_MOST_OPERANDS;
+        if (hold && (in[k].id & TL_LOOSE))
+            tl_loose_retain(t, in[k].id);
+    }
     return true;
 }
 
-/* A value from a no-record region that a recorded op uses must live as long as the record. */
-static void hold_loose_inputs(tl_tape *t, int count, const tl_var *in)
-{
-    for (int k = 0; k < count; k++)
-        tl_loose_retain(t, in[k].id);
-}
-
 /* The node of a result that is recorded. data NULL: the arena makes room. */
-static tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr,
-                       bool needs, tl_dtype dtype, const tl_layout *layout, void *data, uint32_t *id)
+static inline tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr,
+                              bool needs, tl_dtype dtype, const tl_layout *layout, void *data, uint32_t *id)
 {
     if (needs && !derivative_exists(t, op))
         return NULL;
-    if (!tl_table_extend(t, &t->nodes))
+    if (t->nodes.count == t->nodes.chunks * TL_CHUNK_NODES && !tl_table_extend(t, &t->nodes))
         return NULL;
-    tl_attr *kept = NULL;
     if (!data)
-        data = tl_arena_get(&t->arena, (size_t)layout->count * tl_dtype_size(dtype));
-    if (attr != &no_attr)
-        kept = tl_arena_get(&t->arena, sizeof *kept);
-    if (!data || (attr != &no_attr && !kept)) {
+        data = tl_arena_get(&t->arena, bytes_of(dtype, layout));
+    if (data && attr != &no_attr) {
+        tl_attr *copy = tl_arena_get(&t->arena, sizeof *copy);
+        if (copy)
+            *copy = *attr;
+        attr = copy;
+    }
+    if (!data || !attr) {
         tl_tape_no_memory(t);
         return NULL;
     }
-    if (kept)
-        *kept = *attr;
     tl_node *n = tl_table_at(&t->nodes, t->nodes.count);
     *n = (tl_node){.op = op,
                    .layout = layout,
                    .data = data,
-                   .attr = kept ? kept : attr,
-                   .scope = t->scopes.current};
-    n->dtype = (unsigned)dtype & 3;
-    n->flags = needs ? NODE_NEEDS_GRADIENT : 0;
-    if (!keep_inputs(t, n, count, in))
+                   .attr = attr,
+                   .scope = t->scopes.current,
+                   .count = (unsigned)count & TL_MOST_OPERANDS,
+                   .dtype = (unsigned)dtype & 3,
+                   .flags = needs ? NODE_NEEDS_GRADIENT : 0};
+    if (!keep_inputs(t, n, count, in, true))
         return NULL;
-    hold_loose_inputs(t, count, in);
     *id = t->nodes.count++;
     return n;
 }
@@ -290,7 +301,7 @@ static bool same_reals(tl_tape *t, const char *name, int count, tl_node *const *
 static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
                                 const tl_attr *attr)
 {
-    tl_node *x[TL_MAP_MOST];
+    tl_node *x[TL_MAP_MOST] = {NULL};
     if (!find_operands(t, op, count, in, x))
         return tl_poison(t);
     bool alike = x[0]->layout->contiguous && x[0]->dtype <= TL_F64, needs = false;
@@ -352,8 +363,9 @@ static tl_var make_lazy(tl_tape *t, const tl_call *c, const tl_layout *layout)
         *(tl_attr *)tl_block_data(block) = *c->attr;
     }
     tl_node *n = tl_loose_new(t, c->y.dtype, layout, NULL, block, &id);
-    if (!n || !keep_inputs(t, n, c->count, c->in))
+    if (!n || !keep_inputs(t, n, c->count, c->in, false))
         return tl_poison(t);
+    n->count = (unsigned)c->count & TL_MOST_OPERANDS;
     n->op = c->op;
     n->attr = block ? tl_block_data(block) : c->attr;
     n->flags |= NODE_LAZY;

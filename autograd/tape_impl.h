@@ -181,6 +181,11 @@ static inline tl_node *tl_node_of(tl_tape *t, tl_var v, const char *who)
 {
     if (v.tape == t && v.id < t->nodes.count && v.generation == t->generation)
         return tl_table_at(&t->nodes, v.id);
+    if (v.tape == t && v.id >= TL_LOOSE && (v.id & ~TL_LOOSE) < t->loose.count) {
+        tl_node *n = tl_table_at(&t->loose, v.id & ~TL_LOOSE);
+        if (n->generation == v.generation && n->data)
+            return n;
+    }
     return tl_node_unusual(t, v, who);
 }
 

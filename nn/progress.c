@@ -95,7 +95,7 @@ static void draw_bar(tl_progress *p, double part, const char *news, const char *
     int columns = columns_of(p->stream) - 1;
     int percent = (int)(100 * part);
     write_bar(bar, columns - (int)strlen(news) - (int)strlen(speed) - 4, part);
-    int length = snprintf(line, sizeof line, "%s%s%d%%%s", news, bar, percent, speed);
+    int length = snprintf(line, sizeof line, "%s%s%3d%%%s", news, bar, percent, speed);
     length = length < columns ? length : columns;
     fprintf(p->stream, "\r%.*s%*s", length, line, p->drawn > length ? p->drawn - length : 0, "");
     fflush(p->stream);

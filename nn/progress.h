@@ -2,7 +2,7 @@
  *
  * On a terminal one line that is drawn over and over:
  *
- *     epoch 2/5  1.7123 nats (2.470 bits) [=======>            ] 38%  51,234 chars/s  1:12 left
+ *     epoch 2/5  1.7123 nats (2.470 bits) [======>            ]  38%  51,234 chars/s  1:12 left
  *
  * and elsewhere (a file, a pipe) a plain line now and then:
  *

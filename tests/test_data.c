@@ -14,6 +14,18 @@
 #include "nn/bptt.h"
 #include "nn/data.h"
 
+/* The library's memory comes from aligned_alloc, which can be told to fail. */
+static int allocations_left = -1; /* -1: no end of them */
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    void *pointer = NULL;
+    if (allocations_left == 0 || posix_memalign(&pointer, alignment, bytes) != 0)
+        return NULL;
+    allocations_left -= allocations_left > 0;
+    return pointer;
+}
+
 /* ---- texts -------------------------------------------------------------------------------------- */
 
 enum { LONG = 300000 }; /* bytes: read in several pieces */
@@ -104,6 +116,27 @@ static void a_pipe_is_read_too(void **state)
     assert_memory_equal(text.byte, "water", 5);
     tl_text_free(&text);
     close(ends[0]);
+}
+
+static void a_text_that_memory_does_not_hold_is_an_error(void **state)
+{
+    (void)state;
+    write_file(LONG);
+    for (int allocations = 0;; allocations++) {
+        tl_text text;
+        tl_error error = {TL_OK, ""};
+        allocations_left = allocations;
+        tl_status status = tl_text_read(&text, path, 0, &error);
+        allocations_left = -1;
+        if (status == TL_OK) {
+            assert_in_range(allocations, 2, 20);
+            tl_text_free(&text);
+            return;
+        }
+        assert_int_equal(status, TL_ERR_MEMORY);
+        assert_non_null(strstr(error.message, "out of memory"));
+        assert_null(text.byte);
+    }
 }
 
 /* ---- vocabularies ---------------------------------------------------------------------------------
@@ -229,6 +262,19 @@ static void streams_are_equal_parts_and_targets_come_next(void **state)
     tl_tape_free(t);
 }
 
+static void a_stretch_that_memory_does_not_hold_poisons_the_tape(void **state)
+{
+    (void)state;
+    static uint8_t long_text[200000];
+    tl_tape *t = tl_tape_new(&(tl_tape_config){.memory = 1 << 20});
+    tl_streams s = tl_streams_of(sizeof long_text, long_text, 4);
+    assert_null(tl_value(t, tl_streams_inputs(t, &s, 0, s.steps)).data); /* 1.6 MB */
+    assert_int_equal(tl_tape_status(t), TL_ERR_MEMORY);
+    tl_tape_reset(t);
+    assert_non_null(tl_value(t, tl_streams_inputs(t, &s, 0, 100)).data);
+    tl_tape_free(t);
+}
+
 static void short_texts_make_streams_without_steps(void **state)
 {
     (void)state;
@@ -294,6 +340,7 @@ int main(void)
 #define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
     const struct CMUnitTest tests[] = {
         FILE_TEST(a_text_is_read_whole_or_to_its_limit),
+        FILE_TEST(a_text_that_memory_does_not_hold_is_an_error),
         FILE_TEST(what_is_no_text_is_refused_with_its_name),
         cmocka_unit_test(a_pipe_is_read_too),
         cmocka_unit_test(a_vocabulary_is_the_sorted_set_of_bytes),
@@ -303,6 +350,7 @@ int main(void)
         cmocka_unit_test(a_vocabulary_survives_being_written_down),
         cmocka_unit_test(damaged_vocabularies_are_refused),
         cmocka_unit_test(streams_are_equal_parts_and_targets_come_next),
+        cmocka_unit_test(a_stretch_that_memory_does_not_hold_poisons_the_tape),
         cmocka_unit_test(short_texts_make_streams_without_steps),
         cmocka_unit_test(steps_that_do_not_exist_poison_the_tape),
         cmocka_unit_test(stretches_go_through_the_whole_text),

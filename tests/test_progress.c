@@ -103,7 +103,7 @@ static void a_bar_fits_its_terminal_and_is_wiped_away(void **state)
     tl_progress_show(&progress, 250, "epoch 1/4");
     assert_string_equal(
         read_page(&p),
-        "\repoch 1/4 [=========>                              ] 25%  2 chars/s  5:00 left");
+        "\repoch 1/4 [=========>                              ]  25%  2 chars/s  5:00 left");
     tl_progress_show(&progress, 1000, "short");
     assert_null(strchr(strrchr(read_page(&p), '\r'), '>'));
     size_t before = strlen(read_page(&p));

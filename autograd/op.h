@@ -73,7 +73,7 @@ struct tl_op {
     const char *name;     /* as in messages and files */
     const char *equation; /* "y = tanh x" */
     tl_op_kind kind;
-    int least, most; /* operands; most < 0: any number */
+    int least, most; /* operands, at least 1; most < 0: any number; elementwise ops: at most 4 */
     bool mixed;      /* operands may differ in dtype, e.g. numbers and indices */
     bool dense;      /* operands that are not contiguous are copied first; at most 4 operands */
 

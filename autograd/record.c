@@ -179,7 +179,8 @@ static bool count_fits(tl_tape *t, const tl_op *op, int count)
     most = op->most >= 0 && op->most < most ? op->most : most;
     if (count >= op->least && count <= most && count > 0)
         return true;
-    tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most, count);
+    tl_tape_fail(t, TL_ERR_ARGUMENT, "%s: wants %d..%d operands, not %d", op->name, op->least, most,
+                 count);
     return false;
 }
 
@@ -228,8 +229,9 @@ static bool keep_inputs(tl_tape *t, tl_node *n, int count, const tl_var *in, boo
 }
 
 /* The node of a result that is recorded. data NULL: the arena makes room. */
-static inline tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr,
-                              bool needs, tl_dtype dtype, const tl_layout *layout, void *data, uint32_t *id)
+static inline tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_var *in,
+                              const tl_attr *attr, bool needs, tl_dtype dtype, const tl_layout *layout,
+                              void *data, uint32_t *id)
 {
     if (needs && !derivative_exists(t, op))
         return NULL;

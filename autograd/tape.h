@@ -114,6 +114,11 @@ TL_API tl_status tl_backward_retain(tl_tape *t, tl_var loss);
 TL_API tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,
                          bool create_graph, tl_var *grads);
 
+/* Forward mode: the derivative of `output` along a direction, sum over k of doutput/dinputs[k] times
+ * tangents[k] (each of its input's shape). Recorded, and so differentiable again. A variable that is
+ * both an input and depends on another one is held to its own tangent. */
+TL_API tl_var tl_jvp(tl_tape *t, tl_var output, int count, const tl_var *inputs, const tl_var *tangents);
+
 /* Asks tl_backward to keep the gradient of a variable that is not a leaf. */
 TL_API void tl_keep_gradient(tl_tape *t, tl_var v);
 /* What tl_backward left for a leaf (added up over several calls), or for a variable of

@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-epochs=12 hidden=192 limit=1000000000
+epochs=8 hidden=192 limit=1000000000
 case ${1-} in
     "") ;;
     --short) epochs=1 hidden=48 limit=120000 ;;

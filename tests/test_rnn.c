@@ -1,0 +1,709 @@
+/* Recurrent networks: cells against loops written here, unrolling, states, truncated BPTT. */
+#include "support.h"
+
+#include "autograd/gradcheck.h"
+#include "nn/bptt.h"
+#include "nn/cells.h"
+
+/* ---- a network and its inputs ------------------------------------------------------- */
+
+static const struct {
+    tl_cell_kind kind;
+    int gates, states;
+    const char *name;
+} kinds[] = {{TL_ELMAN, 1, 1, "elman"}, {TL_LSTM, 4, 2, "lstm"}, {TL_GRU, 3, 1, "gru"}};
+
+typedef struct net {
+    tl_params *params;
+    tl_rnn_module module;
+    tl_rnn_config config;
+} net;
+
+static net net_of(tl_cell_kind kind, int64_t input, int64_t hidden, int layers, bool no_bias)
+{
+    net n = {.params = tl_params_new(TL_F64, 5),
+             .config = {
+                 .kind = kind, .input = input, .hidden = hidden, .layers = layers, .no_bias = no_bias}};
+    assert_non_null(n.params);
+    tl_rnn_module_init(&n.module, n.params, &n.config);
+    assert_int_equal(tl_params_status(n.params), TL_OK);
+    dice d = dice_of(17); /* larger than the usual initial values, so that nothing is nearly linear */
+    for (int k = 0; k < n.params->count; k++)
+        for (int64_t i = 0; i < n.params->entry[k]->value->layout.count; i++)
+            tl_tensor_set(n.params->entry[k]->value, i, dice_real(&d, -0.9, 0.9));
+    return n;
+}
+
+static void net_free(net *n)
+{
+    tl_rnn_module_free(&n->module);
+    tl_params_free(n->params);
+}
+
+/* ---- the slow twin: loops over numbers ------------------------------------------------- */
+
+static double parameter(const net *n, const char *what, int layer, int64_t i)
+{
+    char name[64];
+    snprintf(name, sizeof name, "rnn.%s_l%d", what, layer);
+    const tl_param *p = tl_params_find(n->params, name);
+    if (!p && n->config.no_bias)
+        return 0;
+    assert_non_null(p);
+    return tl_tensor_get(p->value, i);
+}
+
+static double squash(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+/* One layer, one step, one row of the batch: x [I] and the states h, c [H], which are replaced. */
+static void naive_step(const net *n, int layer, int64_t inputs, const double *x, double *h, double *c)
+{
+    enum { MOST = 64 };
+    double from_x[MOST], from_h[MOST], next[MOST];
+    int64_t H = n->config.hidden, rows = kinds[n->config.kind].gates * H;
+    assert_true(rows <= MOST);
+    for (int64_t r = 0; r < rows; r++) {
+        from_x[r] = parameter(n, "bias_ih", layer, r);
+        from_h[r] = parameter(n, "bias_hh", layer, r);
+        for (int64_t i = 0; i < inputs; i++)
+            from_x[r] += parameter(n, "weight_ih", layer, r * inputs + i) * x[i];
+        for (int64_t i = 0; i < H; i++)
+            from_h[r] += parameter(n, "weight_hh", layer, r * H + i) * h[i];
+    }
+    for (int64_t j = 0; j < H; j++) {
+        double a = from_x[j] + from_h[j];
+        if (n->config.kind == TL_ELMAN)
+            next[j] = tanh(a);
+        else if (n->config.kind == TL_LSTM) {
+            double f = squash(from_x[H + j] + from_h[H + j]),
+                   g = tanh(from_x[2 * H + j] + from_h[2 * H + j]);
+            c[j] = f * c[j] + squash(a) * g;
+            next[j] = squash(from_x[3 * H + j] + from_h[3 * H + j]) * tanh(c[j]);
+        } else {
+            double z = squash(from_x[H + j] + from_h[H + j]);
+            next[j] = (1 - z) * tanh(from_x[2 * H + j] + squash(a) * from_h[2 * H + j]) + z * h[j];
+        }
+    }
+    memcpy(h, next, (size_t)H * sizeof *h);
+}
+
+enum { MOST_HIDDEN = 16, MOST_LAYERS = 3 };
+
+/* state: [layers][2][B][H] */
+static void naive_unroll(const net *n, const tl_tensor *x, double *state, double *y)
+{
+    int64_t T = x->layout.shape[0], B = x->layout.shape[1], I = n->config.input, H = n->config.hidden;
+    for (int64_t step = 0; step < T; step++)
+        for (int64_t b = 0; b < B; b++) {
+            double in[MOST_HIDDEN];
+            for (int64_t i = 0; i < I; i++)
+                in[i] = tl_tensor_get(x, (step * B + b) * I + i);
+            for (int layer = 0; layer < n->config.layers; layer++) {
+                double *h = state + ((2 * layer) * B + b) * H,
+                       *c = state + ((2 * layer + 1) * B + b) * H;
+                naive_step(n, layer, layer ? H : I, in, h, c);
+                memcpy(in, h, (size_t)H * sizeof *h);
+            }
+            memcpy(y + (step * B + b) * H, in, (size_t)H * sizeof *y);
+        }
+}
+
+static void outputs_and_states_are_the_equations(void **state)
+{
+    (void)state;
+    enum { T = 5, B = 3, I = 4, H = 6 };
+    dice d = dice_of(1);
+    tl_tape *t = tl_tape_new(NULL);
+    for (int k = 0; k < COUNT_OF(kinds); k++)
+        for (int layers = 1; layers <= MOST_LAYERS; layers++)
+            for (int variant = 0; variant < 4;
+                 variant++) { /* with bias or not; with initial states or not */
+                bool given = variant & 1;
+                net n = net_of(kinds[k].kind, I, H, layers, variant & 2);
+                tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -2, 2),
+                          *start[2 * MOST_LAYERS];
+                double expected[MOST_LAYERS * 2 * B * H] = {0}, y_expected[T * B * H];
+                tl_var v[2 * MOST_LAYERS];
+                int states = tl_rnn_states(&n.module.rnn);
+                assert_int_equal(states, layers * kinds[k].states);
+                for (int s = 0; s < states; s++) {
+                    start[s] = random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1);
+                    v[s] = given ? tl_constant(t, start[s]) : TL_NONE;
+                    int at = s / kinds[k].states * 2 + s % kinds[k].states;
+                    for (int64_t i = 0; given && i < B * H; i++)
+                        expected[at * B * H + i] = tl_tensor_get(start[s], i);
+                }
+                naive_unroll(&n, x, expected, y_expected);
+                tl_var y = tl_unroll(t, &n.module.rnn, tl_constant(t, x), v);
+                assert_ok(t);
+                assert_shape(t, y, "[5,3,6]");
+                assert_value(t, y, y_expected, 1e-13);
+                for (int s = 0; s < states; s++) {
+                    int at = s / kinds[k].states * 2 + s % kinds[k].states;
+                    assert_shape(t, v[s], "[3,6]");
+                    assert_value(t, v[s], expected + at * B * H, 1e-13);
+                    tl_tensor_release(start[s]);
+                }
+                if (!given) /* nothing is asked for the states: the same outputs */
+                    assert_vars(t, tl_unroll(t, &n.module.rnn, tl_constant(t, x), NULL), y, 0);
+                tl_tape_reset(t);
+                tl_tensor_release(x);
+                net_free(&n);
+            }
+    tl_tape_free(t);
+}
+
+/* ---- gradients ------------------------------------------------------------------------------- */
+
+static void hold(tl_tensor **inputs, int *count, tl_tensor *x)
+{
+    inputs[(*count)++] = x;
+}
+
+/* in: x, the initial states, then all parameters. The leaves of the parameters are those of gradcheck,
+ * because a tensor is one leaf. */
+static tl_var all_of_it(tl_tape *t, const tl_var *in, void *context)
+{
+    const net *n = context;
+    tl_var state[2 * MOST_LAYERS];
+    int states = tl_rnn_states(&n->module.rnn);
+    memcpy(state, in + 1, (size_t)states * sizeof *state);
+    tl_var y = tl_unroll(t, &n->module.rnn, in[0], state), all = tl_reshape(t, y, TL_SHAPE(-1));
+    for (int s = 0; s < states; s++)
+        all = tl_concat(t, 2, (tl_var[]){all, tl_reshape(t, state[s], TL_SHAPE(-1))}, 0);
+    return all;
+}
+
+static void gradients_through_five_steps(void **state)
+{
+    (void)state;
+    enum { T = 5, B = 2, I = 3, H = 4 };
+    dice d = dice_of(2);
+    for (int k = 0; k < COUNT_OF(kinds); k++)
+        for (int layers = 1; layers <= 2; layers++) {
+            net n = net_of(kinds[k].kind, I, H, layers, false);
+            tl_tensor *inputs[32];
+            int count = 0, states = tl_rnn_states(&n.module.rnn);
+            hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1));
+            for (int s = 0; s < states; s++)
+                hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1));
+            int own = count;
+            for (int p = 0; p < n.params->count; p++)
+                hold(inputs, &count, n.params->entry[p]->value);
+            tl_gradcheck_report report;
+            if (tl_gradcheck(all_of_it, &n, count, inputs, NULL, &report) != TL_OK)
+                fail_msg("%s, %d layers: %s", kinds[k].name, layers, report.message);
+            for (int i = 0; i < own; i++)
+                tl_tensor_release(inputs[i]);
+            net_free(&n);
+        }
+}
+
+/* The second order too, on a small one. */
+static void gradients_of_gradients_through_time(void **state)
+{
+    (void)state;
+    enum { T = 3, B = 2, I = 2, H = 2 };
+    dice d = dice_of(3);
+    for (int k = 0; k < COUNT_OF(kinds); k++) {
+        net n = net_of(kinds[k].kind, I, H, 1, false);
+        tl_tensor *inputs[16];
+        int count = 0, states = tl_rnn_states(&n.module.rnn);
+        hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1));
+        for (int s = 0; s < states; s++)
+            hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1));
+        int own = count;
+        for (int p = 0; p < n.params->count; p++)
+            hold(inputs, &count, n.params->entry[p]->value);
+        tl_gradcheck_report report;
+        if (tl_gradgradcheck(all_of_it, &n, count, inputs, NULL, &report) != TL_OK)
+            fail_msg("%s: %s", kinds[k].name, report.message);
+        for (int i = 0; i < own; i++)
+            tl_tensor_release(inputs[i]);
+        net_free(&n);
+    }
+}
+
+/* ---- a cell of one's own: the one in cell.h -------------------------------------------------- */
+
+typedef struct minimal {
+    tl_linear_layer xz, hz, xn, hn;
+} minimal;
+
+static void minimal_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+{
+    const minimal *m = self;
+    tl_var h = state[0];
+    tl_var z = tl_sigmoid(t, tl_add(t, tl_linear(t, x, &m->xz), tl_linear(t, h, &m->hz)));
+    tl_var n = tl_tanh(t, tl_add(t, tl_linear(t, x, &m->xn), tl_linear(t, h, &m->hn)));
+    state[0] = tl_lerp(t, n, h, z);
+}
+
+static const tl_cell_type minimal_type = {.name = "minimal", .states = 1, .step = minimal_step};
+
+static tl_var unroll_minimal(tl_tape *t, const tl_var *in, void *context)
+{
+    tl_var state = in[1];
+    return tl_add(t, tl_unroll(t, context, in[0], &state), state);
+}
+
+static double dot(const tl_linear_layer *l, const double *x, int64_t row)
+{
+    int64_t inputs = l->weight->value->layout.shape[1];
+    double sum = tl_tensor_get(l->bias->value, row);
+    for (int64_t i = 0; i < inputs; i++)
+        sum += tl_tensor_get(l->weight->value, row * inputs + i) * x[i];
+    return sum;
+}
+
+static void a_cell_of_ones_own(void **state)
+{
+    (void)state;
+    enum { T = 4, B = 2, I = 3, H = 5 };
+    tl_params *params = tl_params_new(TL_F64, 9);
+    minimal m;
+    tl_linear_init(&m.xz, params, "xz.", I, H, true);
+    tl_linear_init(&m.hz, params, "hz.", H, H, true);
+    tl_linear_init(&m.xn, params, "xn.", I, H, true);
+    tl_linear_init(&m.hn, params, "hn.", H, H, true);
+    tl_cell cell = {&minimal_type, &m, {H}};
+    tl_rnn rnn = {.layers = 1, .cell = &cell};
+    dice d = dice_of(4);
+    tl_tensor *inputs[10] = {random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1),
+                             random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1)};
+    for (int p = 0; p < params->count; p++)
+        inputs[2 + p] = params->entry[p]->value;
+
+    tl_tape *t = tl_tape_new(NULL);
+    tl_var v = tl_constant(t, inputs[1]), y = tl_unroll(t, &rnn, tl_constant(t, inputs[0]), &v);
+    for (int64_t b = 0; b < B; b++) {
+        double h[H], x[I], next[H];
+        for (int64_t j = 0; j < H; j++)
+            h[j] = tl_tensor_get(inputs[1], b * H + j);
+        for (int64_t step = 0; step < T; step++) {
+            for (int64_t i = 0; i < I; i++)
+                x[i] = tl_tensor_get(inputs[0], (step * B + b) * I + i);
+            for (int64_t j = 0; j < H; j++) {
+                double z = squash(dot(&m.xz, x, j) + dot(&m.hz, h, j));
+                next[j] = (1 - z) * tanh(dot(&m.xn, x, j) + dot(&m.hn, h, j)) + z * h[j];
+            }
+            memcpy(h, next, sizeof h);
+            for (int64_t j = 0; j < H; j++)
+                assert_near(item_at(t, y, (step * B + b) * H + j), h[j], 1e-14);
+        }
+        for (int64_t j = 0; j < H; j++)
+            assert_near(item_at(t, v, b * H + j), h[j], 1e-14);
+    }
+    tl_tape_free(t);
+
+    tl_gradcheck_report report;
+    if (tl_gradcheck(unroll_minimal, &rnn, 2 + params->count, inputs, NULL, &report) != TL_OK)
+        fail_msg("%s", report.message);
+    tl_tensor_release(inputs[0]);
+    tl_tensor_release(inputs[1]);
+    tl_params_free(params);
+}
+
+/* Layers of different cells and sizes. */
+static void a_network_of_different_cells(void **state)
+{
+    (void)state;
+    enum { T = 4, B = 2, I = 3 };
+    net lower = net_of(TL_LSTM, I, 5, 1, false), upper = net_of(TL_GRU, 5, 7, 1, false);
+    tl_cell cells[2] = {lower.module.cell[0], upper.module.cell[0]};
+    tl_rnn rnn = {.layers = 2, .cell = cells};
+    dice d = dice_of(5);
+    tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_var state3[3] = {TL_NONE, TL_NONE, TL_NONE}, pair[2] = {TL_NONE, TL_NONE}, one = TL_NONE;
+    assert_int_equal(tl_rnn_states(&rnn), 3);
+    tl_var y = tl_unroll(t, &rnn, tl_constant(t, x), state3);
+    tl_var below = tl_unroll(t, &lower.module.rnn, tl_constant(t, x), pair);
+    tl_var above = tl_unroll(t, &upper.module.rnn, below, &one);
+    assert_shape(t, y, "[4,2,7]");
+    assert_vars(t, y, above, 1e-15);
+    assert_vars(t, state3[0], pair[0], 1e-15);
+    assert_vars(t, state3[1], pair[1], 1e-15);
+    assert_vars(t, state3[2], one, 1e-15);
+    assert_ok(t);
+    tl_tape_free(t);
+    tl_tensor_release(x);
+    net_free(&lower);
+    net_free(&upper);
+}
+
+/* ---- stretches -------------------------------------------------------------------------------- */
+
+static void a_sequence_in_two_parts(void **state)
+{
+    (void)state;
+    enum { T = 7, T1 = 3, B = 2, I = 3, H = 4 };
+    dice d = dice_of(6);
+    for (int k = 0; k < COUNT_OF(kinds); k++) {
+        net n = net_of(kinds[k].kind, I, H, 2, false);
+        tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+        tl_tape *t = tl_tape_new(NULL);
+        tl_var whole[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE},
+               parts[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
+        tl_var v = tl_leaf(t, x, NULL), y = tl_unroll(t, &n.module.rnn, v, whole), grads[2], both[2];
+        both[0] = tl_unroll(t, &n.module.rnn, tl_slice(t, v, 0, 0, T1, 1), parts);
+        both[1] = tl_unroll(t, &n.module.rnn, tl_slice(t, v, 0, T1, T, 1), parts);
+        tl_var joined = tl_concat(t, 2, both, 0);
+        assert_vars(t, joined, y, 1e-15);
+        for (int s = 0; s < tl_rnn_states(&n.module.rnn); s++)
+            assert_vars(t, parts[s], whole[s], 1e-15);
+        tl_grad(t, tl_sum(t, tl_square(t, y)), TL_NONE, 1, &v, false, &grads[0]);
+        tl_grad(t, tl_sum(t, tl_square(t, joined)), TL_NONE, 1, &v, false, &grads[1]);
+        assert_vars(t, grads[1], grads[0], 1e-14);
+        assert_ok(t);
+        tl_tape_free(t);
+        tl_tensor_release(x);
+        net_free(&n);
+    }
+}
+
+/* ---- truncated BPTT ---------------------------------------------------------------------------- */
+
+typedef struct job {
+    net n;
+    tl_tensor *x; /* [T,B,I] */
+    int updates;
+    int64_t from[16], to[16];
+    double loss[16];
+    int stop_after; /* updates; 0: never */
+} job;
+
+static tl_var record(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *state)
+{
+    job *j = model;
+    tl_var x = tl_slice(t, tl_constant(t, j->x), 0, from, to, 1);
+    return tl_sum(t, tl_square(t, tl_unroll(t, &j->n.module.rnn, x, state)));
+}
+
+static bool update(void *model, int64_t from, int64_t to, double loss)
+{
+    job *j = model;
+    assert_true(j->updates < 16);
+    j->from[j->updates] = from;
+    j->to[j->updates] = to;
+    j->loss[j->updates++] = loss;
+    return j->updates != j->stop_after;
+}
+
+static void truncated_equals_cut_by_hand(void **state)
+{
+    (void)state;
+    enum { T = 7, B = 2, I = 3, H = 4, LAYERS = 2 };
+    dice d = dice_of(7);
+    for (int k = 0; k < COUNT_OF(kinds); k++)
+        for (int64_t k1 = 0; k1 <= T + 2; k1++) {
+            job j = {.n = net_of(kinds[k].kind, I, H, LAYERS, false)};
+            j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+            tl_tape *t = tl_tape_new(NULL);
+            int states = tl_rnn_states(&j.n.module.rnn);
+            tl_var state4[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
+            tl_bptt bptt = {.k1 = k1, .model = &j, .record = record, .update = update};
+            assert_int_equal(tl_bptt_run(t, &bptt, T, states, state4), TL_OK);
+            int64_t stretch = k1 == 0 || k1 > T ? T : k1, stretches = (T + stretch - 1) / stretch;
+            assert_int_equal(j.updates, stretches);
+            tl_tensor *final[4], *gradient[32];
+            for (int s = 0; s < states; s++) {
+                assert_false(tl_needs_gradient(t, state4[s]));
+                final[s] = value_of(t, state4[s]);
+            }
+            for (int p = 0; p < j.n.params->count;
+                 p++) /* not set to zero in between: the sum of all stretches */
+                gradient[p] = tl_tensor_copy(j.n.params->entry[p]->gradient, TL_F64, NULL);
+            tl_zero_gradients(j.n.params);
+
+            /* by hand: one graph, cut with detach */
+            tl_tape_reset(t);
+            tl_var total = tl_full(t, TL_F64, 0, NULL, 0),
+                   own[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
+            for (int64_t from = 0, i = 0; from < T; from += stretch, i++) {
+                int64_t to = from + stretch < T ? from + stretch : T;
+                assert_int_equal(j.from[i], from);
+                assert_int_equal(j.to[i], to);
+                for (int s = 0; from && s < states; s++)
+                    own[s] = tl_detach(t, own[s]);
+                tl_var loss = record(t, &j, from, to, own);
+                assert_near(j.loss[i], tl_item(t, loss), 1e-14);
+                total = tl_add(t, total, loss);
+            }
+            assert_int_equal(tl_backward(t, total), TL_OK);
+            for (int p = 0; p < j.n.params->count; p++) {
+                assert_tensors(gradient[p], j.n.params->entry[p]->gradient, 1e-14);
+                tl_tensor_release(gradient[p]);
+            }
+            for (int s = 0; s < states; s++) {
+                assert_vars(t, tl_constant(t, final[s]), own[s], 1e-15);
+                tl_tensor_release(final[s]);
+            }
+            tl_tape_free(t);
+            tl_tensor_release(j.x);
+            net_free(&j.n);
+        }
+}
+
+/* Truncation changes gradients (or it would not be one). */
+static void truncation_is_seen(void **state)
+{
+    (void)state;
+    enum { T = 6, B = 1, I = 2, H = 3 };
+    dice d = dice_of(8);
+    double norm[2];
+    for (int k = 0; k < 2; k++) {
+        job j = {.n = net_of(TL_ELMAN, I, H, 1, false)};
+        d = dice_of(8);
+        j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+        tl_tape *t = tl_tape_new(NULL);
+        tl_var h = TL_NONE;
+        assert_int_equal(tl_bptt_run(t, &(tl_bptt){k ? 2 : 0, &j, record, NULL}, T, 1, &h), TL_OK);
+        norm[k] = tl_gradient_norm(j.n.params);
+        tl_tape_free(t);
+        tl_tensor_release(j.x);
+        net_free(&j.n);
+    }
+    assert_true(fabs(norm[0] - norm[1]) > 1e-3);
+}
+
+static void a_run_can_be_ended(void **state)
+{
+    (void)state;
+    enum { T = 7, B = 1, I = 2, H = 3 };
+    dice d = dice_of(9);
+    job j = {.n = net_of(TL_GRU, I, H, 1, false), .stop_after = 2};
+    j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_var h = TL_NONE, other = TL_NONE;
+    tl_bptt bptt = {2, &j, record, update};
+    assert_int_equal(tl_bptt_run(t, &bptt, T, 1, &h), TL_OK);
+    assert_int_equal(j.updates, 2);
+    tl_tensor *reached = value_of(t, h);
+    tl_tape_reset(t);
+    record(t, &j, 0, 4, &other); /* four steps were done */
+    assert_vars(t, tl_constant(t, reached), other, 1e-15);
+    assert_int_equal(tl_bptt_run(t, &bptt, 0, 1, &other), TL_OK); /* no steps: nothing happens */
+    assert_int_equal(j.updates, 2);
+    tl_tensor_release(reached);
+    tl_tape_free(t);
+    tl_tensor_release(j.x);
+    net_free(&j.n);
+}
+
+static tl_var record_nonsense(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *state)
+{
+    tl_var loss = record(t, model, from, to, state);
+    return from < 4 ? loss : tl_add(t, loss, tl_full(t, TL_F32, 0, NULL, 1));
+}
+
+static void a_run_ends_with_the_first_error(void **state)
+{
+    (void)state;
+    enum { T = 7, B = 1, I = 2, H = 3 };
+    dice d = dice_of(10);
+    job j = {.n = net_of(TL_GRU, I, H, 1, false)};
+    j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_var h = TL_NONE;
+    assert_int_equal(tl_bptt_run(t, &(tl_bptt){2, &j, record_nonsense, update}, T, 1, &h),
+                     TL_ERR_DTYPE);
+    assert_int_equal(j.updates, 2);
+    assert_error(t, TL_ERR_DTYPE, "add: operands differ in dtype: f64 and f32");
+    tl_tape_free(t);
+    tl_tensor_release(j.x);
+    net_free(&j.n);
+}
+
+/* Memory does not grow with the number of stretches. */
+static void a_long_run_needs_no_more_memory(void **state)
+{
+    (void)state;
+    enum { T = 120, B = 2, I = 2, H = 3 };
+    dice d = dice_of(11);
+    job j = {.n = net_of(TL_LSTM, I, H, 2, false)};
+    j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_var h[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
+    tl_bptt bptt = {4, &j, record, NULL};
+    assert_int_equal(tl_bptt_run(t, &bptt, 12, 4, h), TL_OK);
+    tl_tape_usage before = tl_tape_measure(t);
+    assert_int_equal(tl_bptt_run(t, &bptt, T, 4, h), TL_OK);
+    tl_tape_usage after = tl_tape_measure(t);
+    assert_int_equal(after.system_calls, before.system_calls);
+    assert_int_equal(after.held, before.held);
+    assert_int_equal(after.live, before.live);
+    tl_tape_free(t);
+    tl_tensor_release(j.x);
+    net_free(&j.n);
+}
+
+/* ---- errors ----------------------------------------------------------------------------------------
+ */
+
+static void wider_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+{
+    const int *when = self; /* from this call on the state comes back one too wide */
+    static const int64_t width = 4;
+    (void)x;
+    if (tl_tape_measure(t).variables > (uint32_t)*when)
+        state[0] = tl_full(t, TL_F64, TL_SHAPE(2, width), 0);
+    else
+        state[0] = tl_tanh(t, state[0]);
+}
+
+static void forgetful_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+{
+    (void)t, (void)self, (void)x;
+    state[0] = TL_NONE;
+}
+
+static tl_var short_input(tl_tape *t, const void *self, tl_var x)
+{
+    (void)self;
+    return tl_slice(t, x, 0, 0, 2, 1);
+}
+
+static void errors_name_cell_layer_and_step(void **state)
+{
+    (void)state;
+    enum { T = 3, B = 2, I = 3, H = 3 };
+    net n = net_of(TL_LSTM, I, H, 2, false);
+    tl_tape *t = tl_tape_new(NULL);
+    const tl_rnn *rnn = &n.module.rnn;
+#define X(...) tl_full(t, TL_F64, TL_SHAPE(__VA_ARGS__), 0.5)
+    tl_var s[4] = {TL_NONE, TL_NONE, TL_NONE, X(2, 4)};
+    tl_unroll(t, rnn, X(T, B, I), s);
+    assert_error(t, TL_ERR_SHAPE, "unroll: lstm cell: state 1 given is [2,4], not [2,3] (layer 1)");
+    tl_var u[4] = {X(3, 3), TL_NONE, TL_NONE, TL_NONE};
+    tl_unroll(t, rnn, X(T, B, I), u);
+    assert_error(t, TL_ERR_SHAPE, "unroll: lstm cell: state 0 given is [3,3], not [2,3] (layer 0)");
+    tl_var r[4] = {X(3), TL_NONE, TL_NONE, TL_NONE};
+    tl_unroll(t, rnn, X(T, B, I), r);
+    assert_error(t, TL_ERR_SHAPE, "unroll: lstm cell: state 0 given is [3], not [2,3] (layer 0)");
+    tl_unroll(t, rnn, X(T, B, I + 1), NULL);
+    assert_error(t, TL_ERR_SHAPE,
+                 "linear: x's last size is not the weight's last: [3,2,4] x [12,3] (layer 0)");
+    tl_unroll(t, rnn, X(T, I), NULL);
+    assert_error(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not [3,3]");
+    tl_unroll(t, rnn, X(0, B, I), NULL);
+    assert_error(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not [0,2,3]");
+    tl_unroll(t, rnn, TL_NONE, NULL);
+    assert_error(t, TL_ERR_ARGUMENT, "value: a required variable is TL_NONE");
+    tl_unroll(t, rnn, tl_full(t, TL_F32, TL_SHAPE(T, B, I), 0), NULL);
+    assert_error(t, TL_ERR_DTYPE, "linear: operands differ in dtype: f32 and f64 (layer 0)");
+    tl_unroll(t, &(tl_rnn){.layers = 0}, X(T, B, I), NULL);
+    assert_error(t, TL_ERR_ARGUMENT, "unroll: a network of 0 layers");
+
+    int at_once = 0, later;
+    const tl_cell_type wide_type = {.name = "wide", .states = 1, .step = wider_step};
+    tl_cell wide = {&wide_type, &at_once, {H}};
+    tl_unroll(t, &(tl_rnn){1, &wide}, X(T, B, I), NULL);
+    assert_error(t, TL_ERR_SHAPE,
+                 "unroll: wide cell: state 0 returned is [2,4], not [2,3] (layer 0, step 0)");
+    tl_cell cells[2] = {n.module.cell[0], {&wide_type, &later, {H}}};
+    tl_unroll(t, &(tl_rnn){1, cells}, X(T, B, I), NULL); /* how much the first layer records */
+    later = (int)tl_tape_measure(t).variables + 3;
+    tl_tape_reset(t);
+    tl_unroll(t, &(tl_rnn){2, cells}, X(T, B, I), NULL);
+    assert_error(t, TL_ERR_SHAPE,
+                 "unroll: wide cell: state 0 returned is [2,4], not [2,3] (layer 1, step 1)");
+    const tl_cell_type forgetful = {.name = "forgetful", .states = 1, .step = forgetful_step};
+    tl_cell lost = {&forgetful, NULL, {H}};
+    tl_unroll(t, &(tl_rnn){1, &lost}, X(T, B, I), NULL);
+    assert_error(t, TL_ERR_ARGUMENT, "value: a required variable is TL_NONE (layer 0, step 0)");
+    const tl_cell_type short_type = {
+        .name = "short", .states = 1, .input = short_input, .step = wider_step};
+    later = 1000;
+    tl_cell cut = {&short_type, &later, {H}};
+    tl_unroll(t, &(tl_rnn){1, &cut}, X(T, B, I), NULL);
+    assert_error(t, TL_ERR_INDEX, "select: index 2 of dimension 0 of [2,2,3] (layer 0, step 2)");
+    const tl_cell_type greedy = {.name = "greedy", .states = TL_MOST_STATES + 1, .step = wider_step};
+    tl_cell many = {&greedy, NULL, {H}};
+    tl_unroll(t, &(tl_rnn){1, &many}, X(T, B, I), NULL);
+    assert_error(t, TL_ERR_ARGUMENT, "unroll: greedy cell: 5 states, not 1..4");
+
+    tl_tape_fail(t, TL_ERR_CHECK, "before");
+    assert_null(tl_value(t, tl_unroll(t, rnn, X(T, B, I), NULL)).data);
+    assert_error(t, TL_ERR_CHECK, "before");
+    assert_shape(t, tl_unroll(t, rnn, X(T, B, I), NULL), "[3,2,3]"); /* all is well again */
+    assert_ok(t);
+#undef X
+    tl_tape_free(t);
+    net_free(&n);
+}
+
+static void a_model_that_was_not_built(void **state)
+{
+    (void)state;
+    const tl_rnn_config bad[] = {{.kind = TL_GRU, .input = 0, .hidden = 3, .layers = 1},
+                                 {.kind = TL_GRU, .input = 2, .hidden = -1, .layers = 1},
+                                 {.kind = TL_LSTM, .input = 2, .hidden = 3, .layers = 0}};
+    for (int k = 0; k < COUNT_OF(bad); k++) {
+        tl_params *params = tl_params_new(TL_F64, 1);
+        tl_rnn_module module;
+        tl_rnn_module_init(&module, params, &bad[k]);
+        assert_int_equal(tl_params_status(params), TL_ERR_ARGUMENT);
+        tl_tape *t = tl_tape_new(NULL);
+        tl_unroll(t, &module.rnn, tl_full(t, TL_F64, TL_SHAPE(2, 2, 2), 0), NULL);
+        assert_int_equal(tl_tape_status(t), TL_ERR_ARGUMENT);
+        tl_tape_free(t);
+        tl_rnn_module_free(&module);
+        tl_params_free(params);
+    }
+    tl_params *params = tl_params_new(TL_F64, 1); /* a name that exists already */
+    tl_rnn_module first, second;
+    const tl_rnn_config same = {.kind = TL_GRU, .input = 2, .hidden = 3, .layers = 1};
+    tl_rnn_module_init(&first, params, &same);
+    tl_rnn_module_init(&second, params, &same);
+    assert_int_equal(tl_params_status(params), TL_ERR_ARGUMENT);
+    assert_string_equal(params->error.message, "parameter rnn.weight_ih_l0 exists already");
+    tl_tape *t = tl_tape_new(NULL);
+    tl_unroll(t, &second.rnn, tl_full(t, TL_F64, TL_SHAPE(2, 2, 2), 0), NULL);
+    assert_error(t, TL_ERR_ARGUMENT,
+                 "parameter is NULL: the model was not built, see tl_params_status (layer 0)");
+    tl_tape_free(t);
+    tl_rnn_module_free(&first);
+    tl_rnn_module_free(&second);
+    tl_params_free(params);
+}
+
+/* No batch at all. */
+static void an_empty_batch(void **state)
+{
+    (void)state;
+    for (int k = 0; k < COUNT_OF(kinds); k++) {
+        net n = net_of(kinds[k].kind, 3, 4, 2, false);
+        tl_tape *t = tl_tape_new(NULL);
+        tl_var y = tl_unroll(t, &n.module.rnn, tl_full(t, TL_F64, TL_SHAPE(5, 0, 3), 0), NULL);
+        assert_shape(t, y, "[5,0,4]");
+        assert_int_equal(tl_backward(t, tl_sum(t, y)), TL_OK);
+        assert_same(tl_gradient_norm(n.params), 0);
+        tl_tape_free(t);
+        net_free(&n);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(outputs_and_states_are_the_equations),
+        cmocka_unit_test(gradients_through_five_steps),
+        cmocka_unit_test(gradients_of_gradients_through_time),
+        cmocka_unit_test(a_cell_of_ones_own),
+        cmocka_unit_test(a_network_of_different_cells),
+        cmocka_unit_test(a_sequence_in_two_parts),
+        cmocka_unit_test(truncated_equals_cut_by_hand),
+        cmocka_unit_test(truncation_is_seen),
+        cmocka_unit_test(a_run_can_be_ended),
+        cmocka_unit_test(a_run_ends_with_the_first_error),
+        cmocka_unit_test(a_long_run_needs_no_more_memory),
+        cmocka_unit_test(errors_name_cell_layer_and_step),
+        cmocka_unit_test(a_model_that_was_not_built),
+        cmocka_unit_test(an_empty_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -36,8 +36,9 @@ static bool begin_sink(tl_tape *t, tl_node *x)
         x->kept = 0;
         return true;
     }
-    tl_node *sink = tl_loose_new(t, (tl_dtype)x->dtype, tl_tape_layout(t, &x->leaf->gradient->layout),
-                                 x->leaf->gradient->data, NULL, &id);
+    const tl_layout *layout = tl_tape_layout(t, &x->leaf->gradient->layout);
+    tl_node *sink =
+        layout ? tl_loose_new(t, (tl_dtype)x->dtype, layout, x->leaf->gradient->data, NULL, &id) : NULL;
     if (!sink)
         return false;
     sink->refs = 1;
@@ -78,7 +79,8 @@ static bool begin_zero(tl_tape *t, tl_node *x)
     tl_layout dense;
     if (tl_layout_make(&dense, x->layout->ndim, x->layout->shape) != TL_OK)
         return false;
-    tl_node *zero = tl_loose_room(t, (tl_dtype)x->dtype, tl_tape_layout(t, &dense), &id);
+    const tl_layout *layout = tl_tape_layout(t, &dense);
+    tl_node *zero = layout ? tl_loose_room(t, (tl_dtype)x->dtype, layout, &id) : NULL;
     if (!zero)
         return false;
     memset(zero->data, 0, (size_t)dense.count * tl_dtype_size((tl_dtype)x->dtype));

@@ -103,14 +103,38 @@ static void *matrix_at(tl_array x, const tl_layout *batch, const int64_t *index)
     return (char *)x.data + offset * (int64_t)tl_dtype_size(x.dtype);
 }
 
-static void matmul_forward(tl_call *c)
+/* [..,M,K] x [K,N]: one product of all rows with b, which is packed once for all its uses if it is on
+ * the record. So h W costs in a cell of one's own what it costs in linear. */
+static bool is_rows_times_matrix(const tl_call *c)
+{
+    return c->x[1].layout->ndim == 2;
+}
+
+static void multiply_rows(tl_call *c)
+{
+    tl_tape *t = c->tape;
+    tl_block *copy = NULL;
+    tl_matrix a, b = matrix_of(c->x[1]), y = {c->y.data, 0, b.cols, b.cols, 1};
+    if (!rows_of(t, c->x[0], &a, &copy))
+        return;
+    y.rows = a.rows;
+    if (c->in[1].id & TL_LOOSE) {
+        tl_blas_product(t->blas, c->y.dtype, a, b, 0, y);
+    } else {
+        const tl_packed *w = tl_tape_packed(t, c->in[1], false);
+        if (w)
+            tl_packed_product(t->blas, a, w, NULL, 0, y);
+    }
+    tl_pool_put(&t->pool, copy);
+}
+
+static void multiply_batches(tl_call *c)
 {
     tl_matrix a = matrix_of(c->x[0]), b = matrix_of(c->x[1]), y = matrix_of(c->y);
     tl_layout batch = batch_of(c->y.layout), batch_a = batch_of(c->x[0].layout),
               batch_b = batch_of(c->x[1].layout);
     tl_layout wide_a, wide_b;
-    if (c->y.layout->count == 0 || !tl_layout_expand(&batch_a, &batch, &wide_a) ||
-        !tl_layout_expand(&batch_b, &batch, &wide_b))
+    if (!tl_layout_expand(&batch_a, &batch, &wide_a) || !tl_layout_expand(&batch_b, &batch, &wide_b))
         return;
     int64_t index[TL_MAX_DIMS] = {0};
     for (int64_t i = 0; i < batch.count; i++) {
@@ -123,6 +147,16 @@ static void matmul_forward(tl_call *c)
     }
 }
 
+static void matmul_forward(tl_call *c)
+{
+    if (c->y.layout->count == 0)
+        return;
+    if (is_rows_times_matrix(c))
+        multiply_rows(c);
+    else
+        multiply_batches(c);
+}
+
 static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
 {
     return tl_sum_to(t, dx, to->ndim, to->shape);
@@ -132,10 +166,13 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
 static void matmul_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
     tl_tape *t = c->tape;
+    bool rows = is_rows_times_matrix(c);
     if (tl_call_wants(c, 0))
-        dx[0] = fit(t, tl_matmul(t, dy, tl_transpose(t, c->in[1], -1, -2)), c->x[0].layout);
+        dx[0] = rows ? tl_linear_op(t, dy, c->in[1], TL_NONE)
+                     : fit(t, tl_matmul(t, dy, tl_transpose(t, c->in[1], -1, -2)), c->x[0].layout);
     if (tl_call_wants(c, 1))
-        dx[1] = fit(t, tl_matmul(t, tl_transpose(t, c->in[0], -1, -2), dy), c->x[1].layout);
+        dx[1] = rows ? tl_sum_outer(t, c->in[0], dy)
+                     : fit(t, tl_matmul(t, tl_transpose(t, c->in[0], -1, -2), dy), c->x[1].layout);
 }
 
 static const tl_sample matmul_samples[] = {

@@ -465,7 +465,7 @@ static tl_var apply_general(tl_tape *t, const tl_op *op, int count, const tl_var
         .tape = t, .op = op, .count = count, .in = in, .x = x, .attr = attr, .out = TL_NONE};
     if (count)
         call.y = (tl_array){x[0].data, NULL, x[0].dtype};
-    tl_layout layout = {0};
+    tl_layout layout;
     if (!op->shape(&call, &layout))
         return tl_poison(t);
     return finish(&call, &layout, nodes, needs && op->kind != TL_NOT_DIFFERENTIABLE);

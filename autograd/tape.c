@@ -510,9 +510,10 @@ void *tl_scratch(tl_tape *t, size_t bytes)
 
 tl_tape_usage tl_tape_measure(const tl_tape *t)
 {
+    size_t chunks = (size_t)(t->nodes.chunks + t->loose.chunks) * TL_CHUNK_NODES;
     return (tl_tape_usage){.variables = t->nodes.count,
-                           .live = t->memory.live,
-                           .peak = t->memory.peak,
+                           .live = t->memory.live + (t->nodes.count + t->loose.count) * sizeof(tl_node),
+                           .peak = t->memory.peak + chunks * sizeof(tl_node),
                            .held = t->memory.held,
                            .system_calls = t->memory.system_calls};
 }

@@ -141,7 +141,7 @@ TL_API void *tl_scratch(tl_tape *t, size_t bytes);
 
 typedef struct tl_tape_usage {
     uint32_t variables;  /* recorded since the last reset */
-    size_t live, peak;   /* bytes in use, and their largest number since the tape was made */
+    size_t live, peak;   /* bytes in use (numbers and nodes), and their largest sum since the tape was made */
     size_t held;         /* bytes obtained from the system */
     size_t system_calls; /* how often the system was asked for memory */
 } tl_tape_usage;

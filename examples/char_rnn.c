@@ -428,7 +428,8 @@ static bool write_sample(run *r)
     forget_states(state);
     int64_t shown = r->o.prompt ? r->prompt.count : 0;
     float logits[256];
-    puts("");
+    if (r->corpus.text.count)
+        puts(""); /* below the losses */
     for (int64_t i = 0; i < r->prompt.count + r->o.sample && !interrupted; i++) {
         int code = i < r->prompt.count ? r->prompt.byte[i] : draw(v, logits, r->o.temperature, &random);
         if (i >= r->prompt.count - shown)

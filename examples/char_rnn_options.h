@@ -1,5 +1,4 @@
-/* char_rnn_options.h - the command line of char_rnn: one list makes the fields, the parser, the help.
- */
+/* char_rnn_options.h - the command line of char_rnn: one list makes fields, parser and help. */
 #ifndef CHAR_RNN_OPTIONS_H
 #define CHAR_RNN_OPTIONS_H
 
@@ -39,7 +38,7 @@ enum { MOST_LAYERS = 16, MOST_STATES = MOST_LAYERS * TL_MOST_STATES };
     X(whole, batch, 32, 1, 65536, "places of the text that are read side by side")                     \
     X(whole, k1, 64, 1, 1000000, "steps from one update to the next")                                  \
     X(whole, epochs, 5, 0, 1000000, "times to go through the training text; 0: only look and write")   \
-    X(real, lr, 2e-3, 1e-12, 1e38, "learning rate of Adam")                                             \
+    X(real, lr, 2e-3, 1e-12, 1e38, "learning rate of Adam")                                            \
     X(real, clip, 5, 0, 1e12, "largest norm of the gradient; 0: any")                                  \
     X(whole, seed, 1, 0, 1e15, "of initial parameters and of the sample")                              \
     X(real, valid, 0.05, 1e-6, 0.49, "part of the text to validate on, and as much to test on")        \
@@ -67,7 +66,7 @@ typedef struct options {
 } options;
 
 typedef struct row {
-    const char *name, *initial, *help;
+    const char *name, *help;
     size_t offset; /* in options */
     double least, most;
     bool (*set)(const struct row *row, const char *value, void *target);
@@ -121,9 +120,15 @@ static bool set_real(const row *row, const char *value, void *target)
     return true;
 }
 
+static void show_string(const void *target, char text[TL_NUMBER_TEXT])
+{
+    const char *value = *(const string *)target;
+    snprintf(text, TL_NUMBER_TEXT, "%s", value ? value : "");
+}
+
 static void show_choice(const void *target, char text[TL_NUMBER_TEXT])
 {
-    snprintf(text, TL_NUMBER_TEXT, "%s", *(const choice *)target);
+    show_string(target, text);
 }
 
 static void show_whole(const void *target, char text[TL_NUMBER_TEXT])
@@ -131,12 +136,14 @@ static void show_whole(const void *target, char text[TL_NUMBER_TEXT])
     snprintf(text, TL_NUMBER_TEXT, "%lld", (long long)*(const whole *)target);
 }
 
-#define show_string NULL
-#define show_real   NULL
+static void show_real(const void *target, char text[TL_NUMBER_TEXT])
+{
+    snprintf(text, TL_NUMBER_TEXT, "%g", *(const real *)target);
+}
 
 static const row rows[OPTIONS] = {
 #define X(type, name, initial, least, most, help)                                                      \
-    {#name, #initial, help, offsetof(options, name), least, most, set_##type, show_##type},
+    {#name, help, offsetof(options, name), least, most, set_##type, show_##type},
     OPTION_LIST(X)
 #undef X
 };
@@ -151,15 +158,24 @@ static void show_option(const options *o, int which, char text[TL_NUMBER_TEXT])
     rows[which].show((const char *)o + rows[which].offset, text);
 }
 
+static const options defaults = {
+#define X(type, name, initial, ...) .name = initial,
+    OPTION_LIST(X)
+#undef X
+};
+
 static void print_help(void)
 {
     puts("Usage: char_rnn [OPTION]... [TEXT]\n"
          "Learns to write like TEXT, any file, and shows what it has learnt.\n"
          "Without TEXT: from corpus.txt beside the program, Tapeloop's own sources.\n");
     for (int i = 0; i < OPTIONS; i++) {
-        bool has_default = strcmp(rows[i].initial, "NULL") != 0;
-        printf("  --%-12s %s%s%s%s\n", rows[i].name, rows[i].help, has_default ? " [" : "",
-               has_default ? rows[i].initial : "", has_default ? "]" : "");
+        char initial[TL_NUMBER_TEXT];
+        show_option(&defaults, i, initial);
+        printf("  --%-12s %s", rows[i].name, rows[i].help);
+        if (*initial)
+            printf(" [%s]", initial);
+        putchar('\n');
     }
     puts("  --help         this");
 }
@@ -167,11 +183,7 @@ static void print_help(void)
 /* False when that was all: `*code` is then what to exit with. */
 static bool parse_options(options *o, int argc, char **argv, int *code)
 {
-    *o = (options){
-#define X(type, name, initial, ...) .name = initial,
-        OPTION_LIST(X)
-#undef X
-    };
+    *o = defaults;
     struct option known[OPTIONS + 2] = {[OPTIONS] = {"help", no_argument, NULL, 'h'}};
     for (int i = 0; i < OPTIONS; i++)
         known[i] = (struct option){rows[i].name, required_argument, NULL, 256 + i};
@@ -185,6 +197,8 @@ static bool parse_options(options *o, int argc, char **argv, int *code)
         }
         if (c == ':')
             return complain("option %s wants a value; see --help", argv[optind - 1]);
+        if (c == '?' && optopt && optopt != 'h') /* of one letter */
+            return complain("unknown option -%c; see --help", optopt);
         if (c == '?')
             return complain("unknown option %s; see --help", argv[optind - 1]);
         if (!set_option(o, c - 256, optarg))

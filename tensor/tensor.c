@@ -44,17 +44,24 @@ tl_status tl_layout_make(tl_layout *layout, int ndim, const int64_t *shape)
 {
     if (ndim < 0 || ndim > TL_MAX_DIMS)
         return TL_ERR_ARGUMENT;
-    tl_layout made = {.count = 1, .ndim = ndim, .contiguous = true};
+    /* `shape` may be the layout's own. Of the arrays only the dimensions that there are get written: this
+     * function is called several times a time step. */
     int64_t stride = 1; /* counts an empty dimension as one element: [0,n,m] has strides too */
+    int64_t strides[TL_MAX_DIMS], count = 1;
     for (int d = ndim - 1; d >= 0; d--) {
-        if (shape[d] < 0 || shape[d] > MOST_ELEMENTS / stride)
+        strides[d] = stride;
+        if (shape[d] < 0 || __builtin_mul_overflow(stride, shape[d] ? shape[d] : 1, &stride) ||
+            stride > MOST_ELEMENTS)
             return TL_ERR_ARGUMENT;
-        made.shape[d] = shape[d];
-        made.stride[d] = stride;
-        made.count *= shape[d];
-        stride *= shape[d] ? shape[d] : 1;
+        count *= shape[d];
     }
-    *layout = made;
+    layout->count = count;
+    layout->ndim = ndim;
+    layout->contiguous = true;
+    for (int d = 0; d < ndim; d++) {
+        layout->shape[d] = shape[d];
+        layout->stride[d] = strides[d];
+    }
     return TL_OK;
 }
 

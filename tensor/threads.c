@@ -11,7 +11,9 @@
 /* A member waits awake for about 50 us before it goes to sleep: the next product of a time
  * step usually comes sooner, and waking a sleeper costs as much as a small product. Only a
  * machine that has a processor for each member gains from that. */
-enum { SPINS = 20000, SPINS_BEFORE_YIELD = 2000 };
+/* The caller gives way to others only after a millisecond: sched_yield gives away a whole time slice, and
+ * with one other busy process on two cores a step of the LSTM of 64/128/64 took 130 us instead of 52. */
+enum { SPINS = 20000, SPINS_BEFORE_YIELD = 100000 };
 
 /* Each member has a share of the pieces, the same at every round where the job is alike, so that it
  * meets the same part of a weight in its own cache. Who is done with his own takes from the others':

@@ -126,7 +126,7 @@ complains() { # TEXT, then what to run it with
 }
 
 complains "unknown option --depth"                      --depth 3 text
-complains "unknown option -q"                           -q text
+complains "unknown option -q"                           text -qx
 complains "option --lr wants a value"                   text --lr
 complains "one text at a time"                          text text
 complains "--hidden wants a whole number .*'abc'"       --hidden abc text

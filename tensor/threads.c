@@ -62,9 +62,9 @@ static void take_from(tl_threads *team, share *s, uint64_t round)
 {
     uint64_t claim = atomic_load_explicit(&s->claim, memory_order_acquire);
     while (claim >> 32 == round) {
-        tl_piece *piece = atomic_load_explicit(&team->piece, memory_order_relaxed);
-        void *context = atomic_load_explicit(&team->context, memory_order_relaxed);
-        int64_t pieces = atomic_load_explicit(&team->pieces, memory_order_relaxed);
+        tl_piece *piece = atomic_load_explicit(&team->piece, memory_order_acquire);
+        void *context = atomic_load_explicit(&team->context, memory_order_acquire);
+        int64_t pieces = atomic_load_explicit(&team->pieces, memory_order_acquire);
         int64_t begin = (int64_t)(claim & UINT32_MAX), end = share_end(pieces, team->count, s->index);
         int64_t some = 1 + pieces / team->count / 4;
         if (begin >= end)
@@ -190,9 +190,13 @@ void tl_threads_run(tl_threads *team, int64_t pieces, tl_piece *piece, void *con
         return;
     }
     uint64_t round = (uint32_t)(atomic_load_explicit(&team->round, memory_order_relaxed) + 1);
-    atomic_store_explicit(&team->piece, piece, memory_order_relaxed);
-    atomic_store_explicit(&team->context, context, memory_order_relaxed);
-    atomic_store_explicit(&team->pieces, pieces, memory_order_relaxed);
+    /* First nothing can be claimed, then the job changes, then there is something to claim: who has read
+     * a part of the new job while he held an old claim will not get it. */
+    for (int i = 0; i < team->count; i++)
+        atomic_store_explicit(&team->shares[i].claim, round << 32 | UINT32_MAX, memory_order_relaxed);
+    atomic_store_explicit(&team->piece, piece, memory_order_release);
+    atomic_store_explicit(&team->context, context, memory_order_release);
+    atomic_store_explicit(&team->pieces, pieces, memory_order_release);
     atomic_store_explicit(&team->done, 0, memory_order_relaxed);
     for (int i = 0; i < team->count; i++) {
         uint64_t begin = (uint64_t)(i ? share_end(pieces, team->count, i - 1) : 0);

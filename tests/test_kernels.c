@@ -293,6 +293,11 @@ static void every_kernel_computes_its_equation(void **state)
     dice d = dice_of(7);
     for (int k = 0; k < COUNT_OF(kernels); k++)
         for (int n = 0; n <= N; n += n < 20 ? 1 : 37) {
+            const double probe[3] = {1, 0.5, 0.25};
+            if (isnan(by_name(kernels[k].name, probe, scalar))) { /* no formula here */
+                print_message("%s: no formula here\n", kernels[k].name);
+                break;
+            }
             double x[3][N + 1], y[N + 1];
             float x32[3][N + 1], y32[N + 1];
             const void *in[3] = {x[0], x[1], x[2]}, *in32[3] = {x32[0], x32[1], x32[2]};

@@ -33,7 +33,7 @@ typedef struct tl_panel_product {
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ROWS    8
 #define VECTORS 2 /* 16 sums of 32 registers of 64 bytes */
-#define TARGET  __attribute__((target("arch=x86-64-v4,prefer-vector-width=512")))
+#define TARGET  __attribute__((target("arch=x86-64-v4")))
 #define real    float
 #define R(name) name##_f32_v4
 #include "tensor/packed.inl"

@@ -447,7 +447,7 @@ static void usage_is_told(void **state)
     tl_full(t, TL_F64, TL_SHAPE(1000), 1);
     u = tl_tape_measure(t);
     assert_int_equal(u.variables, 1);
-    assert_true(u.live >= 8000 && u.live < 12000 && u.peak == u.live && u.held >= u.live &&
+    assert_true(u.live >= 8000 && u.live < 12000 && u.peak >= u.live && u.held >= u.live &&
                 u.system_calls > 0);
     tl_no_record_begin(t);
     tl_exp(t, tl_full(t, TL_F64, TL_SHAPE(3000), 1));

@@ -1,0 +1,286 @@
+/* The checker itself: it must find what is wrong, and say where. */
+#include "support.h"
+
+#include "autograd/gradcheck.h"
+
+static tl_var energy(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_mul(t, tl_tanh(t, in[0]), in[1]);
+}
+
+static tl_tensor *reals(uint64_t seed, int ndim, const int64_t *shape)
+{
+    dice d = dice_of(seed);
+    return random_tensor(&d, TL_F64, ndim, shape, -1, 1);
+}
+
+static void agreement_is_found(void **state)
+{
+    (void)state;
+    tl_tensor *in[] = {reals(1, TL_SHAPE(3, 4)), reals(2, TL_SHAPE(4))};
+    tl_tensor *before[] = {tl_tensor_copy(in[0], TL_F64, NULL), tl_tensor_copy(in[1], TL_F64, NULL)};
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradcheck(energy, NULL, 2, in, NULL, &r), TL_OK);
+    assert_int_equal(r.checked, 16);
+    assert_true(r.error >= 0 && r.error < 1e-7);
+    assert_non_null(strstr(r.message, "agreement after 16 elements"));
+    assert_int_equal(tl_gradgradcheck(energy, NULL, 2, in, NULL, &r), TL_OK);
+    assert_int_equal(r.checked, 16);
+    assert_int_equal(tl_gradcheck(energy, NULL, 2, in, NULL, NULL), TL_OK); /* no report wanted */
+    for (int k = 0; k < 2; k++) {
+        assert_tensors(in[k], before[k], 0); /* put back as they were */
+        tl_tensor_release(in[k]);
+        tl_tensor_release(before[k]);
+    }
+}
+
+/* ---- ops that are wrong ---------------------------------------------------------------------- */
+
+static tl_var scaled_partial(const tl_call *c, int k,
+                             tl_var g) /* the derivative of sin-like x x: 2 x, times f[0] */
+{
+    return tl_affine(c->tape, tl_mul(c->tape, g, c->in[k]), 2 * c->attr->f[0], 0);
+}
+
+static tl_var frozen_partial(const tl_call *c, int k, tl_var g) /* right, but cut off from x */
+{
+    return tl_affine(c->tape, tl_mul(c->tape, g, tl_detach(c->tape, c->in[k])), 2, 0);
+}
+
+static tl_var no_partial(const tl_call *c, int k, tl_var g)
+{
+    (void)c, (void)k, (void)g;
+    return TL_NONE;
+}
+
+static tl_var nan_partial(const tl_call *c, int k, tl_var g)
+{
+    return tl_log(c->tape,
+                  tl_affine(c->tape, tl_square(c->tape, tl_mul(c->tape, g, c->in[k])), -1, -1));
+}
+
+typedef struct broken {
+    tl_op op;
+    double factor;
+} broken;
+
+static tl_var apply_broken(tl_tape *t, const tl_var *in, void *context)
+{
+    const broken *b = context;
+    return tl_apply(t, &b->op, 1, in, &(tl_attr){.f = {b->factor}});
+}
+
+static broken square_with(tl_var (*partial)(const tl_call *, int, tl_var), double factor)
+{
+    broken b = {.op = tl_op_square, .factor = factor};
+    b.op.partial = partial;
+    return b;
+}
+
+static void what_is_wrong_is_found(void **state)
+{
+    (void)state;
+    tl_tensor *x = reals(3, TL_SHAPE(2, 3));
+    tl_gradcheck_report r;
+    broken right = square_with(scaled_partial, 1), slightly = square_with(scaled_partial, 1 + 1e-5);
+    broken sign = square_with(scaled_partial, -1), none = square_with(no_partial, 0);
+    broken nan = square_with(nan_partial, 0), frozen = square_with(frozen_partial, 0);
+    assert_int_equal(tl_gradcheck(apply_broken, &right, 1, &x, NULL, &r), TL_OK);
+    assert_int_equal(tl_gradgradcheck(apply_broken, &right, 1, &x, NULL, &r), TL_OK);
+    broken *wrong[] = {&slightly, &sign, &none, &nan};
+    for (int k = 0; k < COUNT_OF(wrong); k++) {
+        assert_int_equal(tl_gradcheck(apply_broken, wrong[k], 1, &x, NULL, &r), TL_ERR_CHECK);
+        assert_non_null(strstr(r.message, "DIFFERENCE after 6 elements"));
+        assert_int_equal(r.input, 0);
+        assert_true(r.element >= 0 && r.element < 6);
+    }
+    assert_int_equal(tl_gradcheck(apply_broken, &frozen, 1, &x, NULL, &r), TL_OK);
+    assert_int_equal(tl_gradgradcheck(apply_broken, &frozen, 1, &x, NULL, &r), TL_ERR_CHECK);
+    /* the tolerance is the caller's */
+    tl_gradcheck_options loose = {.tolerance = 1e-2};
+    assert_int_equal(tl_gradcheck(apply_broken, &slightly, 1, &x, &loose, &r), TL_OK);
+    tl_tensor_release(x);
+}
+
+static void the_report_names_the_worst_element(void **state)
+{
+    (void)state;
+    const double values[] = {0.1, -0.2, 300, 0.4, 0.5}; /* an error that grows with x */
+    tl_tensor *x = tensor_of(TL_F64, TL_SHAPE(5), values);
+    broken sign = square_with(scaled_partial, -1);
+    tl_gradcheck_report r;
+    tl_gradcheck(apply_broken, &sign, 1, &x, NULL, &r);
+    assert_int_equal(r.element, 2);
+    assert_near(r.analytic, -r.numeric, 1e-6);
+    assert_near(r.error, fabs(r.analytic - r.numeric) / (1 + fabs(r.numeric)), 1e-12);
+    assert_non_null(strstr(r.message, "input 0, element 2: analytic "));
+    tl_tensor_release(x);
+}
+
+/* A derivative that says = where it should say +=: right when it is used once. */
+static tl_tensor *last_gradient;
+
+static void overwriting_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    /* writes into memory of its own, the same at each call */
+    tl_var product = tl_affine(c->tape, tl_mul(c->tape, dy, c->in[0]), 2, 0);
+    tl_tensor *now = tl_value_copy(c->tape, product);
+    if (now && last_gradient)
+        tl_tensor_assign(last_gradient, now, NULL);
+    tl_tensor_release(now);
+    dx[0] = tl_constant(c->tape, last_gradient);
+}
+
+static bool like_first(tl_call *c, tl_layout *layout)
+{
+    return tl_layout_make(layout, c->x[0].layout->ndim, c->x[0].layout->shape) == TL_OK;
+}
+
+static void square_forward(tl_call *c)
+{
+    for (int64_t i = 0; i < c->y.layout->count; i++)
+        ((double *)c->y.data)[i] = pow(((const double *)c->x[0].data)[i], 2);
+}
+
+static tl_var apply_op(tl_tape *t, const tl_var *in, void *context)
+{
+    return tl_apply(t, context, 1, in, NULL);
+}
+
+static void a_function_is_applied_twice(void **state)
+{
+    (void)state;
+    tl_tensor *x = reals(4, TL_SHAPE(3));
+    last_gradient = zeros_like(x);
+    tl_op op = {.name = "overwriting",
+                .equation = "y = x x",
+                .kind = TL_GENERAL,
+                .least = 1,
+                .most = 1,
+                .shape = like_first,
+                .forward = square_forward,
+                .vjp = overwriting_vjp};
+    tl_tape *t = tl_tape_new(NULL); /* once: right */
+    tl_var v = tl_leaf(t, x, NULL), grad;
+    tl_grad(t, tl_sum(t, tl_apply(t, &op, 1, &v, NULL)), TL_NONE, 1, &v, false, &grad);
+    for (int64_t i = 0; i < 3; i++)
+        assert_near(item_at(t, grad, i), 2 * tl_tensor_get(x, i), 1e-15);
+    tl_tape_free(t);
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradcheck(apply_op, &op, 1, &x, NULL, &r), TL_ERR_CHECK);
+    tl_tensor_release(x);
+    tl_tensor_release(last_gradient);
+}
+
+/* ---- what is not checked ----------------------------------------------------------------------- */
+
+static tl_var rows(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_mul(t, tl_embedding_op(t, in[1], in[0]), in[2]);
+}
+
+static void indices_are_passed_on(void **state)
+{
+    (void)state;
+    const int64_t index[] = {1, 0, 1};
+    tl_tensor *in[] = {tl_tensor_from(TL_I64, TL_SHAPE(3), index, NULL), reals(5, TL_SHAPE(2, 2)),
+                       reals(6, TL_SHAPE(3, 1))};
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradcheck(rows, NULL, 3, in, NULL, &r), TL_OK);
+    assert_int_equal(r.checked, 4 + 3);
+    assert_int_equal(tl_gradgradcheck(rows, NULL, 3, in, NULL, &r), TL_OK);
+    assert_true(r.input == 1 || r.input == 2); /* counted with the indices */
+    assert_memory_equal(in[0]->data, index, sizeof index);
+    for (int k = 0; k < 3; k++)
+        tl_tensor_release(in[k]);
+}
+
+static tl_var too_wide(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_add(t, in[0], tl_full(t, TL_F64, TL_SHAPE(7), 1));
+}
+
+static tl_var nothing(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)t, (void)in, (void)context;
+    return TL_NONE;
+}
+
+static tl_var constant_of_it(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_detach(t, in[0]);
+}
+
+static tl_var fails_away_from_the_middle(tl_tape *t, const tl_var *in, void *context)
+{
+    const double *middle = context;
+    if (fabs(item_at(t, in[0], 1) - *middle) > 1e-9)
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "only here");
+    return tl_square(t, in[0]);
+}
+
+static void it_refuses_what_it_cannot_check(void **state)
+{
+    (void)state;
+    tl_tensor *x = reals(7, TL_SHAPE(3)), *single = tl_tensor_copy(x, TL_F32, NULL), *many[65];
+    tl_tensor *mixed[] = {x, single}, *before = tl_tensor_copy(x, TL_F64, NULL);
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradcheck(energy, NULL, 2, mixed, NULL, &r), TL_ERR_DTYPE);
+    assert_string_equal(r.message,
+                        "gradcheck: inputs must be f64; differences in f32 are too coarse to tell");
+    assert_int_equal(tl_gradcheck(energy, NULL, 0, NULL, NULL, &r), TL_ERR_ARGUMENT);
+    for (int k = 0; k < 65; k++)
+        many[k] = x;
+    assert_int_equal(tl_gradcheck(energy, NULL, 65, many, NULL, &r), TL_ERR_ARGUMENT);
+    assert_int_equal(tl_gradcheck(too_wide, NULL, 1, &x, NULL, &r), TL_ERR_SHAPE);
+    assert_string_equal(r.message, "add: shapes cannot be broadcast: [3] and [7]");
+    assert_int_equal(tl_gradcheck(nothing, NULL, 1, &x, NULL, &r), TL_ERR_ARGUMENT);
+    assert_int_equal(tl_gradcheck(constant_of_it, NULL, 1, &x, NULL, &r),
+                     TL_ERR_CHECK); /* differences see x move */
+    double middle = tl_tensor_get(x, 1);
+    assert_int_equal(tl_gradcheck(fails_away_from_the_middle, &middle, 1, &x, NULL, &r),
+                     TL_ERR_ARGUMENT);
+    assert_string_equal(r.message, "only here");
+    assert_tensors(x, before, 0); /* put back even then */
+    tl_tensor_release(x);
+    tl_tensor_release(single);
+    tl_tensor_release(before);
+}
+
+static tl_var linear_in_x(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_affine(t, in[0], 3, 1);
+}
+
+static void linear_functions_and_no_elements(void **state)
+{
+    (void)state;
+    tl_tensor *x = reals(8, TL_SHAPE(2, 2)), *none = tl_tensor_zeros(TL_F64, TL_SHAPE(0, 2), NULL);
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradgradcheck(linear_in_x, NULL, 1, &x, NULL, &r),
+                     TL_OK); /* second derivative: zero */
+    assert_int_equal(tl_gradcheck(linear_in_x, NULL, 1, &none, NULL, &r), TL_OK);
+    assert_int_equal(r.checked, 0);
+    assert_int_equal(tl_gradgradcheck(linear_in_x, NULL, 1, &none, NULL, &r), TL_OK);
+    tl_tensor_release(x);
+    tl_tensor_release(none);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(agreement_is_found),
+        cmocka_unit_test(what_is_wrong_is_found),
+        cmocka_unit_test(the_report_names_the_worst_element),
+        cmocka_unit_test(a_function_is_applied_twice),
+        cmocka_unit_test(indices_are_passed_on),
+        cmocka_unit_test(it_refuses_what_it_cannot_check),
+        cmocka_unit_test(linear_functions_and_no_elements),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -148,7 +148,7 @@ typedef struct tl_tape_usage {
 
 TL_API tl_tape_usage tl_tape_measure(const tl_tape *t);
 TL_API tl_random *tl_tape_random(tl_tape *t);
-/* The matrix kernels chosen for this processor: "zen3", "skx". Static storage. */
+/* The matrix kernels chosen for this processor: "AVX-512, BLIS skx". Lives as long as the tape. */
 TL_API const char *tl_tape_kernels(const tl_tape *t);
 
 #endif

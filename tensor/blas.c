@@ -33,6 +33,7 @@ static bool choose_by_features(cntx_t *context, const char **name)
 
 tl_blas *tl_blas_new(tl_threads *team)
 {
+    static const char *const levels[] = {"portable", "AVX2", "AVX-512"};
     bli_init();
     tl_blas *blas = tl_system_get(sizeof *blas);
     cntx_t *context = tl_system_get(sizeof *context);
@@ -43,11 +44,11 @@ tl_blas *tl_blas_new(tl_threads *team)
     }
     *blas = (tl_blas){
         .team = team, .context = context, .owned_context = context, .level = tl_packed_level()};
+    const char *name = bli_arch_string(bli_arch_query_id());
     bool recognised = bli_arch_query_id() != BLIS_ARCH_GENERIC;
-    if (recognised || !choose_by_features(context, &blas->kernels)) {
+    if (recognised || !choose_by_features(context, &name))
         blas->context = (void *)bli_gks_query_cntx();
-        blas->kernels = bli_arch_string(bli_arch_query_id());
-    }
+    snprintf(blas->kernels, sizeof blas->kernels, "%s, BLIS %s", levels[blas->level], name);
     return blas;
 }
 

@@ -25,7 +25,7 @@
 typedef struct tl_blas {
     tl_threads *team;
     void *context, *owned_context; /* BLIS's table of kernels and block sizes; the one to free */
-    const char *kernels;           /* its name: "zen3", "skx" */
+    char kernels[48];              /* for reports: "AVX-512, BLIS skx" */
     int level;                     /* tl_packed_level() */
 } tl_blas;
 

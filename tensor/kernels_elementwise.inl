@@ -161,7 +161,7 @@ KERNEL(sign)
     real *out = y;
     TL_SIMD
     for (int64_t i = 0; i < n; i++)
-        out[i] = (real)((a[i] > 0) - (a[i] < 0)) + (a[i] - a[i]);
+        out[i] = a[i] != a[i] ? a[i] : (real)((a[i] > 0) - (a[i] < 0));
 }
 
 KERNEL(reciprocal)

@@ -210,4 +210,71 @@ static inline tl_var constant_f64(tl_tape *t, int ndim, const int64_t *shape, co
     return tl_constant_from(t, TL_F64, ndim, shape, values);
 }
 
+/* ---- elementwise ops, by name ------------------------------------------------------------ */
+
+/* f(x[0], x[1], x[2]) with the constants c; false for a name that is not known here. */
+static inline bool elementwise_formula(const char *name, const double *x, const double *c, double *y)
+{
+    const double a = x[0], b = x[1], w = x[2], sigmoid = 1 / (1 + exp(-a));
+    const struct {
+        const char *name;
+        double y;
+    } formulas[] = {
+        {"neg", -a},
+        {"abs", fabs(a)},
+        {"sign", isnan(a) ? a
+                 : a > 0  ? 1
+                 : a < 0  ? -1
+                          : 0},
+        {"reciprocal", 1 / a},
+        {"square", a * a},
+        {"sqrt", sqrt(a)},
+        {"rsqrt", pow(a, -0.5)},
+        {"exp", exp(a)},
+        {"expm1", expm1(a)},
+        {"log", log(a)},
+        {"log1p", log1p(a)},
+        {"log2", log(a) / log(2)},
+        {"sin", sin(a)},
+        {"cos", cos(a)},
+        {"tan", sin(a) / cos(a)},
+        {"atan", atan2(a, 1)},
+        {"sinh", (exp(a) - exp(-a)) / 2},
+        {"cosh", (exp(a) + exp(-a)) / 2},
+        {"erf", 1 - erfc(a)},
+        {"floor", floor(a)},
+        {"ceil", -floor(-a)},
+        {"round", nearbyint(a)},
+        {"affine", c[0] * a + c[1]},
+        {"sigmoid", sigmoid},
+        {"tanh", tanh(a)},
+        {"relu", fmax(a, 0)},
+        {"step", a > 0},
+        {"softplus", log(1 + exp(a))},
+        {"logsigmoid", log(sigmoid)},
+        {"silu", a * sigmoid},
+        {"mish", a * tanh(log(1 + exp(a)))},
+        {"gelu", a * erfc(-a / sqrt(2)) / 2},
+        {"softsign", a / (1 + fabs(a))},
+        {"leaky_relu", a > 0 ? a : c[0] * a},
+        {"elu", a > 0 ? a : c[0] * (exp(a) - 1)},
+        {"clamp", fmin(fmax(a, c[0]), c[1])},
+        {"between", c[0] <= a && a <= c[1]},
+        {"add", a + b},
+        {"sub", a - b},
+        {"mul", a * b},
+        {"div", a / b},
+        {"relu_grad", b > 0 ? a : 0},
+        {"tanh_grad", a * (1 - b * b)},
+        {"sigmoid_grad", a * b * (1 - b)},
+        {"lerp", (1 - w) * a + w * b},
+    };
+    for (int k = 0; k < COUNT_OF(formulas); k++)
+        if (strcmp(name, formulas[k].name) == 0) {
+            *y = formulas[k].y;
+            return true;
+        }
+    return false;
+}
+
 #endif

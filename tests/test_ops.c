@@ -265,38 +265,6 @@ static double log_sum_exp(const tl_tensor *x, int64_t row)
     return log(sum);
 }
 
-static double elementwise(const char *name, double a, double b, double w, const double *f)
-{
-    const struct {
-        const char *name;
-        double y;
-    } formulas[] = {
-        {"neg", -a},
-        {"add", a + b},
-        {"sub", a - b},
-        {"mul", a * b},
-        {"div", a / b},
-        {"affine", f[0] * a + f[1]},
-        {"lerp", (1 - w) * a + w * b},
-        {"exp", exp(a)},
-        {"log", log(a)},
-        {"square", a * a},
-        {"relu", fmax(a, 0)},
-        {"relu_grad", b > 0 ? a : 0},
-        {"tanh", tanh(a)},
-        {"tanh_grad", a * (1 - b * b)},
-        {"sigmoid", 1 / (1 + exp(-a))},
-        {"sigmoid_grad", a * b * (1 - b)},
-        {"expand", a},
-        {"contiguous", a},
-        {"detach", a},
-    };
-    for (int k = 0; k < COUNT_OF(formulas); k++)
-        if (strcmp(name, formulas[k].name) == 0)
-            return formulas[k].y;
-    return NAN;
-}
-
 /* sum of x over all elements whose index, with `dropped` leading ones taken away, is y's up to the
  * dimensions of y that are one. */
 static double sum_to(const tl_tensor *x, int ndim, const int64_t *shape, const int64_t *index)
@@ -448,11 +416,13 @@ static bool formula(const trial *a, tl_tensor *const *x, const tl_layout *y, int
     int count = a->sample->count, ndim = y->ndim;
     indices_of(y, flat, index);
     memcpy(own, index, sizeof own);
-    if (!isnan(elementwise(name, 1, 1, 1, attr->f))) {
-        double z[3] = {0};
-        for (int k = 0; k < count; k++)
-            z[k] = at(x[k], ndim, index);
-        *value = elementwise(name, z[0], z[1], z[2], attr->f);
+    double z[3] = {0};
+    for (int k = 0; k < count && k < 3 && a->op->kind == TL_ELEMENTWISE; k++)
+        z[k] = at(x[k], ndim, index);
+    if (elementwise_formula(name, z, attr->f, value))
+        return true;
+    if (strcmp(name, "expand") == 0 || strcmp(name, "contiguous") == 0 || strcmp(name, "detach") == 0) {
+        *value = at(x[0], ndim, index);
     } else if (strcmp(name, "reshape") == 0)
         *value = tl_tensor_get(x[0], flat);
     else if (strcmp(name, "permute") == 0) {

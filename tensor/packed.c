@@ -33,7 +33,11 @@ typedef struct tl_panel_product {
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ROWS    8
 #define VECTORS 2 /* 16 sums of 32 registers of 64 bytes */
-#define TARGET  __attribute__((target("arch=x86-64-v4")))
+#if defined(__clang__) /* prefers 32 bytes otherwise, whatever the type says */
+#define TARGET __attribute__((target("arch=x86-64-v4"), min_vector_width(512)))
+#else
+#define TARGET __attribute__((target("arch=x86-64-v4")))
+#endif
 #define real    float
 #define R(name) name##_f32_v4
 #include "tensor/packed.inl"

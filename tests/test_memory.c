@@ -231,6 +231,28 @@ static void other_work_asks_for_no_memory_either(void **state)
     trainer_free(&w);
 }
 
+/* What a region holds is given back at its end: the caller's output_grad and all that the walk made. */
+static void regions_give_everything_back(void **state)
+{
+    (void)state;
+    tl_tape *t = tl_tape_new(NULL);
+    tl_tensor *x = tl_tensor_zeros(TL_F64, TL_SHAPE(1000), NULL);
+    tl_var v = tl_leaf(t, x, NULL), y = tl_tanh(t, v), seed = tl_full(t, TL_F64, TL_SHAPE(1000), 1);
+    size_t live[3];
+    for (int round = 0; round < 300; round++) {
+        tl_no_record_begin(t);
+        tl_grad(t, y, tl_exp(t, seed), 0, NULL, false, NULL);
+        tl_square(t, tl_reshape(t, tl_exp(t, seed), TL_SHAPE(10, 100)));
+        tl_no_record_end(t, 0, NULL);
+        if (round % 149 == 0)
+            live[round / 149] = tl_tape_measure(t).live;
+    }
+    assert_int_equal(live[1], live[2]);
+    assert_ok(t);
+    tl_tape_free(t);
+    tl_tensor_release(x);
+}
+
 /* Gradients of intermediates go back to the pool: a backward walk over T steps needs no more blocks
  * than a few steps do. */
 static void spent_gradients_are_given_back(void **state)
@@ -467,6 +489,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(later_steps_ask_for_no_memory),
         cmocka_unit_test(other_work_asks_for_no_memory_either),
+        cmocka_unit_test(regions_give_everything_back),
         cmocka_unit_test(spent_gradients_are_given_back),
         cmocka_unit_test(a_failing_allocation_is_survived),
         cmocka_unit_test(a_failing_allocation_is_survived_elsewhere),

@@ -331,6 +331,11 @@ static void walks_are_refused_in_words(void **state)
                  "backward: starts from one element, not [3]; take a sum or a mean, or tl_grad");
     tl_backward(t, tl_sum(t, tl_constant(t, x)));
     assert_error(t, TL_ERR_ARGUMENT, "backward: the loss depends on no leaf that wants a gradient");
+    tl_tensor *none = tl_tensor_zeros(TL_F64, TL_SHAPE(0), NULL);
+    tl_backward(t, tl_leaf(t, none, NULL));
+    assert_error(t, TL_ERR_SHAPE,
+                 "backward: starts from one element, not [0]; take a sum or a mean, or tl_grad");
+    tl_tensor_release(none);
     v = tl_leaf(t, x, g);
     tl_backward(t, tl_sum(t, tl_detach(t, v)));
     assert_error(t, TL_ERR_ARGUMENT, "backward: the loss depends on no leaf that wants a gradient");

@@ -126,6 +126,12 @@ TL_API tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index);
 /* Its adjoint. x: [index.shape, E]; y: [rows,E], y[index[i]] += x[i]. */
 TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
 
+/* ---- recurrent cells, fused -------------------------------------------------------- */
+
+/* gates: [B,4H] pre-activations i, f, g, o; c: [B,H]. c' = sigmoid(f) c + sigmoid(i) tanh(g),
+ * h' = sigmoid(o) tanh c'; both [B,H]. The same as written out in primitives, in a fraction of the memory. */
+TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl_var *c_next);
+
 /* ---- losses ---------------------------------------------------------------------- */
 
 typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_reduction;

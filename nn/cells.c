@@ -28,7 +28,8 @@ static void elman_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
     state[0] = tl_tanh(t, gates(t, self, x, state[0]));
 }
 
-static void lstm_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+/* The equations in primitives ... */
+static void lstm_composed_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
 {
     tl_var h = state[0], c = state[1], gate[4];
     tl_chunk(t, gates(t, self, x, h), 4, 1, gate);
@@ -38,6 +39,12 @@ static void lstm_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
     tl_var o = tl_sigmoid(t, gate[3]);
     state[1] = tl_add(t, tl_mul(t, f, c), tl_mul(t, i, g));
     state[0] = tl_mul(t, o, tl_tanh(t, state[1]));
+}
+
+/* ... and in one op. */
+static void lstm_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+{
+    tl_lstm_gates(t, gates(t, self, x, state[0]), state[1], &state[0], &state[1]);
 }
 
 /* b_hn stands inside the product with r, so the two biases stay apart. */
@@ -62,6 +69,8 @@ const tl_cell_type tl_elman_cell = {
     .name = "elman", .states = 1, .input = gates_input, .step = elman_step};
 const tl_cell_type tl_lstm_cell = {
     .name = "lstm", .states = 2, .input = gates_input, .step = lstm_step};
+const tl_cell_type tl_lstm_composed_cell = {
+    .name = "lstm", .states = 2, .input = gates_input, .step = lstm_composed_step};
 const tl_cell_type tl_gru_cell = {.name = "gru", .states = 1, .input = gru_input, .step = gru_step};
 
 static const struct {
@@ -141,7 +150,9 @@ void tl_rnn_module_init(tl_rnn_module *module, tl_params *params, const tl_rnn_c
         add_side(&g->hidden, params, c, "hh", layer, c->hidden);
         if (tl_params_status(params) == TL_OK)
             init_gates(params, c, g);
-        module->cell[layer] = (tl_cell){kinds[c->kind].type, g, {c->hidden, c->hidden}};
+        const tl_cell_type *type =
+            c->kind == TL_LSTM && c->composed ? &tl_lstm_composed_cell : kinds[c->kind].type;
+        module->cell[layer] = (tl_cell){type, g, {c->hidden, c->hidden}};
     }
     module->rnn = (tl_rnn){.layers = c->layers, .cell = module->cell};
 }

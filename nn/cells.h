@@ -1,4 +1,5 @@
-/* cells.h - the built-in cells, composed from primitive ops.
+/* cells.h - the built-in cells. Elman and GRU are composed from primitive ops; of the LSTM there are
+ * two forms with the same parameters, composed and with fused gates.
  *
  * Parameters have PyTorch's names, shapes and gate order, so that a state_dict fits:
  *   weight_ih_l{k} [G*H, I or H], weight_hh_l{k} [G*H, H], bias_ih_l{k}, bias_hh_l{k} [G*H] */
@@ -31,6 +32,8 @@ typedef struct tl_rnn_config {
     bool no_bias;
     tl_rnn_init init;
     double forget_bias; /* LSTM: added to the forget gate's input bias; 1 is usual (Gers et al. 2000) */
+    bool composed; /* LSTM: gates out of primitive ops rather than in one; the same numbers to rounding
+                    */
     const char *prefix; /* of parameter names; NULL: "rnn." */
 } tl_rnn_config;
 
@@ -53,6 +56,6 @@ TL_API void tl_rnn_module_init(tl_rnn_module *module, tl_params *params, const t
 TL_API void tl_rnn_module_free(tl_rnn_module *module);
 
 /* The types, for networks put together by hand; self is a tl_gates. */
-TL_API extern const tl_cell_type tl_elman_cell, tl_lstm_cell, tl_gru_cell;
+TL_API extern const tl_cell_type tl_elman_cell, tl_lstm_cell, tl_lstm_composed_cell, tl_gru_cell;
 
 #endif

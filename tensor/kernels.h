@@ -84,6 +84,11 @@ void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor);
  * other. */
 double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest);
 
+/* One row of an LSTM's gates and its derivative, see autograd/op_cell.c. */
+void tl_lstm_row(tl_dtype dtype, int64_t n, const void *a, const void *c, void *h_next, void *c_next);
+void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, const void *c_next,
+                      const void *dh, const void *dc_next, void *da, void *dc);
+
 /* ---- steps of the optimisers, one tensor at a time --------------------------- */
 
 /* v = momentum v + g;  p -= rate v */

@@ -72,3 +72,20 @@ void tl_adam_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *m, vo
     else
         adam_f64(n, p, g, m, v, rates);
 }
+
+void tl_lstm_row(tl_dtype dtype, int64_t n, const void *a, const void *c, void *h_next, void *c_next)
+{
+    if (dtype == TL_F32)
+        lstm_row_f32(n, a, c, h_next, c_next);
+    else
+        lstm_row_f64(n, a, c, h_next, c_next);
+}
+
+void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, const void *c_next,
+                      const void *dh, const void *dc_next, void *da, void *dc)
+{
+    if (dtype == TL_F32)
+        lstm_row_grad_f32(n, a, c, c_next, dh, dc_next, da, dc);
+    else
+        lstm_row_grad_f64(n, a, c, c_next, dh, dc_next, da, dc);
+}

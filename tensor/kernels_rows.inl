@@ -86,3 +86,33 @@ TL_CLONES static void R(adam)(int64_t n, real *p, const real *g, real *m, real *
         p[i] = keep * p[i] - step * m[i] / (R(root)(v[i]) * root + epsilon);
     }
 }
+
+/* One row of an LSTM's step from its gates' pre-activations a = [i | f | g | o], n of each:
+ * c' = sigmoid(f) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh c' */
+TL_CLONES static void R(lstm_row)(int64_t n, const real *a, const real *c, real *h_next, real *c_next)
+{
+    TL_SIMD
+    for (int64_t j = 0; j < n; j++) {
+        real i = M(sigmoid)(a[j]), f = M(sigmoid)(a[n + j]), g = M(tanh)(a[2 * n + j]);
+        real next = f * c[j] + i * g;
+        c_next[j] = next;
+        h_next[j] = M(sigmoid)(a[3 * n + j]) * M(tanh)(next);
+    }
+}
+
+/* Its derivative, the activations computed anew rather than kept: dh, dc' -> da, dc */
+TL_CLONES static void R(lstm_row_grad)(int64_t n, const real *a, const real *c, const real *c_next,
+                                       const real *dh, const real *dc_next, real *da, real *dc)
+{
+    TL_SIMD
+    for (int64_t j = 0; j < n; j++) {
+        real i = M(sigmoid)(a[j]), f = M(sigmoid)(a[n + j]), g = M(tanh)(a[2 * n + j]);
+        real o = M(sigmoid)(a[3 * n + j]), s = M(tanh)(c_next[j]);
+        real d = dc_next[j] + dh[j] * o * (1 - s * s); /* of c', by both ways */
+        da[j] = d * g * (i * (1 - i));
+        da[n + j] = d * c[j] * (f * (1 - f));
+        da[2 * n + j] = d * i * (1 - g * g);
+        da[3 * n + j] = dh[j] * s * (o * (1 - o));
+        dc[j] = d * f;
+    }
+}

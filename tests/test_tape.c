@@ -259,6 +259,21 @@ static void the_first_error_stays(void **state)
     tl_tensor_release(g);
 }
 
+/* Not even one that finds out while it computes. */
+static void an_op_that_fails_records_nothing(void **state)
+{
+    (void)state;
+    tl_tape *t = tl_tape_new(NULL);
+    const int64_t indices[] = {1, 3};
+    tl_var table = tl_full(t, TL_F64, TL_SHAPE(3, 2), 1),
+           index = tl_constant_from(t, TL_I64, TL_SHAPE(2), indices);
+    uint32_t before = tl_tape_measure(t).variables;
+    assert_null(tl_value(t, tl_embedding_op(t, table, index)).data);
+    assert_int_equal(tl_tape_measure(t).variables, before);
+    assert_error(t, TL_ERR_INDEX, "embedding: index 3 at position 1 is not within the 3 rows");
+    tl_tape_free(t);
+}
+
 static void errors_of_ones_own(void **state)
 {
     (void)state;
@@ -615,6 +630,7 @@ int main(void)
         cmocka_unit_test(null_tensors),
         cmocka_unit_test(leaves_are_checked),
         cmocka_unit_test(the_first_error_stays),
+        cmocka_unit_test(an_op_that_fails_records_nothing),
         cmocka_unit_test(errors_of_ones_own),
         cmocka_unit_test(scopes_nest),
         cmocka_unit_test(items_have_one_element),

@@ -233,6 +233,69 @@ static void derivatives_agree_where_operands_are_shared(void **state)
     }
 }
 
+/* Forward mode has no rules of its own: <v, dy/dx u> = <(dy/dx)' v, u>. */
+static tl_var along(tl_tape *t, const tl_var *in, void *context)
+{
+    const trial *a = context;
+    tl_var real[4], tangent[4];
+    dice d = dice_of(8);
+    int reals = 0;
+    for (int k = 0; k < a->sample->count; k++)
+        if (!a->sample->x[k].below) {
+            tl_tensor *u =
+                random_tensor(&d, TL_F64, a->sample->x[k].ndim, a->sample->x[k].shape, -1, 1);
+            real[reals] = in[k];
+            tangent[reals++] = tl_constant(t, u);
+            tl_tensor_release(u);
+        }
+    return tl_jvp(t, apply(t, a, in), reals, real, tangent);
+}
+
+static void forward_mode_is_the_transpose_of_backward(void **state)
+{
+    (void)state;
+    tl_tape *t = tl_tape_new(NULL);
+    trial a;
+    for (int n = 0; trial_at(n, &a); n++) {
+        tl_tensor *x[4];
+        tl_var in[4], real[4], grads[4];
+        tl_gradcheck_report report;
+        char text[64];
+        describe(&a, text);
+        make_operands(&a, TL_F64, 400 + (uint64_t)n, x);
+        if (tl_gradcheck(along, &a, a.sample->count, x, NULL, &report) !=
+            TL_OK) /* differentiable again */
+            fail_msg("%s, forward: %s", text, report.message);
+        int reals = 0;
+        for (int k = 0; k < a.sample->count; k++) {
+            in[k] = a.sample->x[k].below ? tl_constant(t, x[k]) : tl_leaf_untied(t, x[k]);
+            if (!a.sample->x[k].below)
+                real[reals++] = in[k];
+        }
+        tl_var y = apply(t, &a, in), moved = along(t, in, &a);
+        assert_ok(t);
+        tl_layout shape = *tl_value(t, y).layout;
+        assert_true(tl_layout_same_shape(tl_value(t, moved).layout, &shape));
+        dice d = dice_of(9), again = dice_of(8);
+        tl_tensor *v = random_tensor(&d, TL_F64, shape.ndim, shape.shape, -1, 1);
+        double left = tl_item(t, tl_sum(t, tl_mul(t, moved, tl_constant(t, v)))), right = 0;
+        tl_grad(t, y, tl_constant(t, v), reals, real, false, grads);
+        for (int k = 0, r = 0; k < a.sample->count; k++)
+            if (!a.sample->x[k].below) {
+                tl_tensor *u =
+                    random_tensor(&again, TL_F64, a.sample->x[k].ndim, a.sample->x[k].shape, -1, 1);
+                right += tl_item(t, tl_sum(t, tl_mul(t, grads[r++], tl_constant(t, u))));
+                tl_tensor_release(u);
+            }
+        assert_ok(t);
+        check_near(left, right, 1e-12, text, 0, __FILE__, __LINE__);
+        tl_tensor_release(v);
+        tl_tape_reset(t);
+        release_all(a.sample->count, x);
+    }
+    tl_tape_free(t);
+}
+
 /* ---- values ----------------------------------------------------------------------------------- */
 
 /* Element of x at the last of the indices, aligned at the right; sizes of one stand for all. */
@@ -406,6 +469,18 @@ static double scatter_rows(tl_tensor *const *x, const int64_t *index)
     return sum;
 }
 
+/* y: [2,B,H], h' and c' */
+static double lstm_gates(tl_tensor *const *x, const int64_t *index)
+{
+    int64_t n = size_of(x[1], 1), row = index[1];
+    double a[4];
+    for (int64_t gate = 0; gate < 4; gate++)
+        a[gate] = tl_tensor_get(x[0], row * 4 * n + gate * n + index[2]);
+    double c =
+        tl_tensor_get(x[1], row * n + index[2]) / (1 + exp(-a[1])) + tanh(a[2]) / (1 + exp(-a[0]));
+    return index[0] ? c : tanh(c) / (1 + exp(-a[3]));
+}
+
 /* y at that index; false: there is no formula for this op here. */
 static bool formula(const trial *a, tl_tensor *const *x, const tl_layout *y, int64_t flat,
                     double *value)
@@ -456,6 +531,8 @@ static bool formula(const trial *a, tl_tensor *const *x, const tl_layout *y, int
             (int64_t)tl_tensor_get(x[1], flat / size_of(x[0], 1)) * size_of(x[0], 1) + index[ndim - 1]);
     else if (strcmp(name, "scatter_rows") == 0)
         *value = scatter_rows(x, index);
+    else if (strcmp(name, "lstm_gates") == 0)
+        *value = lstm_gates(x, index);
     else if (strcmp(name, "softmax") == 0)
         *value = exp(tl_tensor_get(x[0], flat) - log_sum_exp(x[0], flat / size_of(x[0], 1)));
     else if (strcmp(name, "log_softmax") == 0)
@@ -1193,6 +1270,7 @@ int main(void)
         cmocka_unit_test(every_op_is_complete),
         cmocka_unit_test(derivatives_agree_with_differences),
         cmocka_unit_test(derivatives_agree_where_operands_are_shared),
+        cmocka_unit_test(forward_mode_is_the_transpose_of_backward),
         cmocka_unit_test(values_agree_with_formulas),
         cmocka_unit_test(a_scalar_is_an_array_too),
         cmocka_unit_test(conveniences),

@@ -11,7 +11,11 @@ static const struct {
     tl_cell_kind kind;
     int gates, states;
     const char *name;
-} kinds[] = {{TL_ELMAN, 1, 1, "elman"}, {TL_LSTM, 4, 2, "lstm"}, {TL_GRU, 3, 1, "gru"}};
+    bool composed;
+} kinds[] = {{TL_ELMAN, 1, 1, "elman", false},
+             {TL_LSTM, 4, 2, "lstm", false},
+             {TL_GRU, 3, 1, "gru", false},
+             {TL_LSTM, 4, 2, "composed lstm", true}}; /* the first ones in the order of the enum */
 
 typedef struct net {
     tl_params *params;
@@ -19,11 +23,16 @@ typedef struct net {
     tl_rnn_config config;
 } net;
 
-static net net_of(tl_cell_kind kind, int64_t input, int64_t hidden, int layers, bool no_bias)
+/* which: of kinds, or a tl_cell_kind. */
+static net net_of(int which, int64_t input, int64_t hidden, int layers, bool no_bias)
 {
     net n = {.params = tl_params_new(TL_F64, 5),
-             .config = {
-                 .kind = kind, .input = input, .hidden = hidden, .layers = layers, .no_bias = no_bias}};
+             .config = {.kind = kinds[which].kind,
+                        .input = input,
+                        .hidden = hidden,
+                        .layers = layers,
+                        .no_bias = no_bias,
+                        .composed = kinds[which].composed}};
     assert_non_null(n.params);
     tl_rnn_module_init(&n.module, n.params, &n.config);
     assert_int_equal(tl_params_status(n.params), TL_OK);
@@ -122,7 +131,7 @@ static void outputs_and_states_are_the_equations(void **state)
             for (int variant = 0; variant < 4;
                  variant++) { /* with bias or not; with initial states or not */
                 bool given = variant & 1;
-                net n = net_of(kinds[k].kind, I, H, layers, variant & 2);
+                net n = net_of(k, I, H, layers, variant & 2);
                 tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -2, 2),
                           *start[2 * MOST_LAYERS];
                 double expected[MOST_LAYERS * 2 * B * H] = {0}, y_expected[T * B * H];
@@ -184,7 +193,7 @@ static void gradients_through_five_steps(void **state)
     dice d = dice_of(2);
     for (int k = 0; k < COUNT_OF(kinds); k++)
         for (int layers = 1; layers <= 2; layers++) {
-            net n = net_of(kinds[k].kind, I, H, layers, false);
+            net n = net_of(k, I, H, layers, false);
             tl_tensor *inputs[32];
             int count = 0, states = tl_rnn_states(&n.module.rnn);
             hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1));
@@ -209,7 +218,7 @@ static void gradients_of_gradients_through_time(void **state)
     enum { T = 3, B = 2, I = 2, H = 2 };
     dice d = dice_of(3);
     for (int k = 0; k < COUNT_OF(kinds); k++) {
-        net n = net_of(kinds[k].kind, I, H, 1, false);
+        net n = net_of(k, I, H, 1, false);
         tl_tensor *inputs[16];
         int count = 0, states = tl_rnn_states(&n.module.rnn);
         hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1));
@@ -335,6 +344,61 @@ static void a_network_of_different_cells(void **state)
     net_free(&upper);
 }
 
+/* The fused gates and the same in primitives: values, and the gradients of everything, of first and
+ * second order. */
+static void fused_gates_equal_composed_ones(void **state)
+{
+    (void)state;
+    enum { COMPOSED = 3 };
+    static const struct {
+        int64_t steps, batch, input, hidden;
+        int layers;
+    } sizes[] = {{1, 1, 1, 1, 1},
+                 {5, 3, 4, 7, 2},
+                 {4, 65, 5, 64, 1},
+                 {6, 2, 9, 33, 3}}; /* some rows are shared */
+    dice d = dice_of(12);
+    for (int c = 0; c < COUNT_OF(sizes); c++) {
+        net n[2] = {net_of(TL_LSTM, sizes[c].input, sizes[c].hidden, sizes[c].layers, false),
+                    net_of(COMPOSED, sizes[c].input, sizes[c].hidden, sizes[c].layers, false)};
+        tl_tensor *x =
+            random_tensor(&d, TL_F64, TL_SHAPE(sizes[c].steps, sizes[c].batch, sizes[c].input), -1, 1);
+        tl_tensor *h = random_tensor(&d, TL_F64, TL_SHAPE(sizes[c].batch, sizes[c].hidden), -1, 1);
+        tl_tape *t = tl_tape_new(&(tl_tape_config){.threads = 2});
+        tl_var ask[2][20], first[2][20], second[2][20];
+        int count = n[0].params->count + 2;
+        for (int k = 0; k < 2; k++) {
+            tl_var own[2 * MOST_LAYERS] = {TL_NONE, tl_leaf(t, h, NULL)};
+            for (int s = 2; s < 2 * MOST_LAYERS; s++)
+                own[s] = TL_NONE;
+            ask[k][0] = tl_leaf(t, x, NULL);
+            ask[k][1] = own[1];
+            for (int p = 0; p < n[k].params->count; p++)
+                ask[k][2 + p] = tl_use(t, n[k].params->entry[p]);
+            tl_var y = tl_unroll(t, &n[k].module.rnn, ask[k][0], own);
+            tl_var loss = tl_add(t, tl_mean(t, tl_square(t, y)), tl_mean(t, tl_exp(t, own[1])));
+            tl_grad(t, loss, TL_NONE, count, ask[k], false, first[k]);
+            tl_var again[20], norm = loss;
+            tl_grad(t, loss, TL_NONE, count, ask[k], true, again);
+            for (int p = 0; p < count; p++)
+                norm = tl_add(t, norm, tl_sum(t, tl_square(t, again[p])));
+            tl_grad(t, norm, TL_NONE, count, ask[k], false, second[k]);
+            assert_ok(t);
+            for (int p = 0; p < count; p++)
+                assert_vars(t, first[k][p], again[p], 1e-14);
+        }
+        for (int p = 0; p < count; p++) {
+            assert_vars(t, first[0][p], first[1][p], 1e-14);
+            assert_vars(t, second[0][p], second[1][p], 1e-13);
+        }
+        tl_tape_free(t);
+        tl_tensor_release(x);
+        tl_tensor_release(h);
+        net_free(&n[0]);
+        net_free(&n[1]);
+    }
+}
+
 /* ---- stretches -------------------------------------------------------------------------------- */
 
 static void a_sequence_in_two_parts(void **state)
@@ -343,7 +407,7 @@ static void a_sequence_in_two_parts(void **state)
     enum { T = 7, T1 = 3, B = 2, I = 3, H = 4 };
     dice d = dice_of(6);
     for (int k = 0; k < COUNT_OF(kinds); k++) {
-        net n = net_of(kinds[k].kind, I, H, 2, false);
+        net n = net_of(k, I, H, 2, false);
         tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
         tl_tape *t = tl_tape_new(NULL);
         tl_var whole[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE},
@@ -400,7 +464,7 @@ static void truncated_equals_cut_by_hand(void **state)
     dice d = dice_of(7);
     for (int k = 0; k < COUNT_OF(kinds); k++)
         for (int64_t k1 = 0; k1 <= T + 2; k1++) {
-            job j = {.n = net_of(kinds[k].kind, I, H, LAYERS, false)};
+            job j = {.n = net_of(k, I, H, LAYERS, false)};
             j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
             tl_tape *t = tl_tape_new(NULL);
             int states = tl_rnn_states(&j.n.module.rnn);
@@ -676,7 +740,7 @@ static void an_empty_batch(void **state)
 {
     (void)state;
     for (int k = 0; k < COUNT_OF(kinds); k++) {
-        net n = net_of(kinds[k].kind, 3, 4, 2, false);
+        net n = net_of(k, 3, 4, 2, false);
         tl_tape *t = tl_tape_new(NULL);
         tl_var y = tl_unroll(t, &n.module.rnn, tl_full(t, TL_F64, TL_SHAPE(5, 0, 3), 0), NULL);
         assert_shape(t, y, "[5,0,4]");
@@ -695,6 +759,7 @@ int main(void)
         cmocka_unit_test(gradients_of_gradients_through_time),
         cmocka_unit_test(a_cell_of_ones_own),
         cmocka_unit_test(a_network_of_different_cells),
+        cmocka_unit_test(fused_gates_equal_composed_ones),
         cmocka_unit_test(a_sequence_in_two_parts),
         cmocka_unit_test(truncated_equals_cut_by_hand),
         cmocka_unit_test(truncation_is_seen),

@@ -85,7 +85,8 @@ TL_API tl_var tl_full(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape
 /* A value of which the derivative is wanted: backward adds it to `gradient` (contiguous, of the
  * value's shape and dtype). NULL: the tape makes room for it, see tl_gradient. Called again with
  * the same tensor it returns the same variable: a parameter is one leaf, whose uses in T time
- * steps add up in one gradient. */
+ * steps add up in one gradient. The numbers must not change before the tape is reset (or restarted):
+ * step the optimiser between recordings. */
 TL_API tl_var tl_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient);
 /* Always a new leaf: untied from other uses of the tensor, with a gradient of its own. */
 TL_API tl_var tl_leaf_untied(tl_tape *t, tl_tensor *value);

@@ -116,6 +116,101 @@ tl_var tl_div(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_div, a, b);
 }
 
+/* Operands that stay clear of each other, and of the origin. */
+static const tl_sample apart[] = {{2, {{2, {3, 4}, -2, -0.2, 0}, {2, {3, 4}, 0.2, 2, 0}}, TL_NO_ATTR},
+                                  {2, {{3, {2, 1, 4}, 1.5, 2, 0}, {2, {3, 1}, 0.2, 1, 0}}, TL_NO_ATTR},
+                                  TL_SAMPLES_END};
+
+/* ---- maximum: y = max(a, b);  at a tie each gets half of g, as in PyTorch --------------------- */
+
+static tl_var maximum_partial(const tl_call *c, int k, tl_var g)
+{
+    /* [a > b] + [a = b] / 2, and the same with a and b exchanged */
+    tl_var sign = tl_sign(c->tape, tl_sub(c->tape, c->in[k], c->in[1 - k]));
+    return tl_mul(c->tape, g, tl_affine(c->tape, sign, 0.5, 0.5));
+}
+
+const tl_op tl_op_maximum = {.name = "maximum",
+                             .equation = "y = max(a, b)",
+                             .kind = TL_ELEMENTWISE,
+                             .least = 2,
+                             .most = 2,
+                             .kernel = tl_kernel_maximum,
+                             .partial = maximum_partial,
+                             .samples = apart};
+
+tl_var tl_maximum(tl_tape *t, tl_var a, tl_var b)
+{
+    return apply2(t, &tl_op_maximum, a, b);
+}
+
+/* ---- minimum: y = min(a, b);  at a tie each gets half of g, as in PyTorch --------------------- */
+
+static tl_var minimum_partial(const tl_call *c, int k, tl_var g)
+{
+    tl_var sign = tl_sign(c->tape, tl_sub(c->tape, c->in[1 - k], c->in[k]));
+    return tl_mul(c->tape, g, tl_affine(c->tape, sign, 0.5, 0.5));
+}
+
+const tl_op tl_op_minimum = {.name = "minimum",
+                             .equation = "y = min(a, b)",
+                             .kind = TL_ELEMENTWISE,
+                             .least = 2,
+                             .most = 2,
+                             .kernel = tl_kernel_minimum,
+                             .partial = minimum_partial,
+                             .samples = apart};
+
+tl_var tl_minimum(tl_tape *t, tl_var a, tl_var b)
+{
+    return apply2(t, &tl_op_minimum, a, b);
+}
+
+/* ---- atan2: y = the angle of (b, a);  dy/da = b / (a a + b b), dy/db = -a / (a a + b b) ------- */
+
+static tl_var atan2_partial(const tl_call *c, int k, tl_var g)
+{
+    tl_tape *t = c->tape;
+    tl_var square = tl_add(t, tl_square(t, c->in[0]), tl_square(t, c->in[1]));
+    tl_var slope = tl_div(t, c->in[1 - k], square);
+    return tl_mul(t, g, k == 0 ? slope : tl_neg(t, slope));
+}
+
+const tl_op tl_op_atan2 = {.name = "atan2",
+                           .equation = "y = the angle of (b, a)",
+                           .kind = TL_ELEMENTWISE,
+                           .least = 2,
+                           .most = 2,
+                           .kernel = tl_kernel_atan2,
+                           .partial = atan2_partial,
+                           .samples = apart};
+
+tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b)
+{
+    return apply2(t, &tl_op_atan2, a, b);
+}
+
+/* ---- hypot: y = sqrt(a a + b b);  dy/da = a / y, dy/db = b / y -------------------------------- */
+
+static tl_var hypot_partial(const tl_call *c, int k, tl_var g)
+{
+    return tl_mul(c->tape, g, tl_div(c->tape, c->in[k], c->out));
+}
+
+const tl_op tl_op_hypot = {.name = "hypot",
+                           .equation = "y = sqrt(a a + b b)",
+                           .kind = TL_ELEMENTWISE,
+                           .least = 2,
+                           .most = 2,
+                           .kernel = tl_kernel_hypot,
+                           .partial = hypot_partial,
+                           .samples = apart};
+
+tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b)
+{
+    return apply2(t, &tl_op_hypot, a, b);
+}
+
 /* ---- lerp: y = a + w (b - a) ------------------------------------------------------------------------
  */
 

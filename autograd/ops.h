@@ -71,6 +71,11 @@ TL_API tl_var tl_add(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_sub(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_mul(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b);            /* division by zero as in IEEE 754 */
+/* The larger, the smaller: NaN if one is; at a tie each gets half of the gradient. */
+TL_API tl_var tl_maximum(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_minimum(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b); /* angle of the point (b, a), in (-pi, pi] */
+TL_API tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b); /* sqrt(a a + b b) without overflow */
 TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w); /* a + w (b - a) */
 
 /* ---- shape: views, unless it says copy ------------------------------------------- */

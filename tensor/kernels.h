@@ -53,6 +53,10 @@
     X(relu_grad, 2)                                                                                    \
     X(tanh_grad, 2)                                                                                    \
     X(sigmoid_grad, 2)                                                                                 \
+    X(maximum, 2)                                                                                      \
+    X(minimum, 2)                                                                                      \
+    X(atan2, 2)                                                                                        \
+    X(hypot, 2)                                                                                        \
     X(lerp, 3)
 
 #define X(name, operands) extern tl_kernel *const tl_kernel_##name[2]; /* [TL_F32], [TL_F64] */

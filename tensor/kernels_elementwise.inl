@@ -390,3 +390,37 @@ KERNEL(between)
     for (int64_t i = 0; i < n; i++)
         out[i] = (real)(a[i] >= (real)scalar[0] && a[i] <= (real)scalar[1]);
 }
+
+KERNEL(maximum)
+{
+    const real *a = x[0], *b = x[1];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
+}
+
+KERNEL(minimum)
+{
+    const real *a = x[0], *b = x[1];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
+}
+
+KERNEL(atan2)
+{
+    const real *a = x[0], *b = x[1];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(atan2)(a[i], b[i]);
+}
+
+KERNEL(hypot)
+{
+    const real *a = x[0], *b = x[1];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(hypot)(a[i], b[i]);
+}

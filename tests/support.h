@@ -264,6 +264,10 @@ static inline bool elementwise_formula(const char *name, const double *x, const 
         {"sub", a - b},
         {"mul", a * b},
         {"div", a / b},
+        {"maximum", fmax(a, b)},
+        {"minimum", fmin(a, b)},
+        {"atan2", 2 * atan(a / (sqrt(a * a + b * b) + b))}, /* half the angle; not on the cut */
+        {"hypot", sqrt(a * a + b * b)},
         {"relu_grad", b > 0 ? a : 0},
         {"tanh_grad", a * (1 - b * b)},
         {"sigmoid_grad", a * b * (1 - b)},

@@ -577,6 +577,30 @@ static void values_agree_with_formulas(void **state)
     tl_tape_free(t);
 }
 
+static void at_a_tie_each_gets_half(void **state)
+{
+    (void)state;
+    tl_tape *t = tl_tape_new(NULL);
+    tl_tensor *a = tl_tensor_from(TL_F64, TL_SHAPE(3), (double[]){1, 2, 3}, NULL);
+    tl_tensor *b = tl_tensor_from(TL_F64, TL_SHAPE(3), (double[]){3, 2, 1}, NULL);
+    const double of_larger[] = {0, 0.5, 1};
+    for (int smaller = 0; smaller < 2; smaller++) {
+        tl_tape_reset(t);
+        tl_var x = tl_leaf(t, a, NULL), y = tl_leaf(t, b, NULL);
+        tl_var z = smaller ? tl_minimum(t, x, y) : tl_maximum(t, x, y);
+        assert_int_equal(tl_backward(t, tl_sum(t, z)), TL_OK);
+        const double *dx = tl_value(t, tl_gradient(t, x)).data,
+                     *dy = tl_value(t, tl_gradient(t, y)).data;
+        for (int i = 0; i < 3; i++) {
+            assert_near_at(dx[i], smaller ? 1 - of_larger[i] : of_larger[i], 0, i);
+            assert_near_at(dy[i], smaller ? of_larger[i] : 1 - of_larger[i], 0, i);
+        }
+    }
+    tl_tensor_release(a);
+    tl_tensor_release(b);
+    tl_tape_free(t);
+}
+
 static void a_scalar_is_an_array_too(void **state)
 {
     (void)state;
@@ -1272,6 +1296,7 @@ int main(void)
         cmocka_unit_test(derivatives_agree_where_operands_are_shared),
         cmocka_unit_test(forward_mode_is_the_transpose_of_backward),
         cmocka_unit_test(values_agree_with_formulas),
+        cmocka_unit_test(at_a_tie_each_gets_half),
         cmocka_unit_test(a_scalar_is_an_array_too),
         cmocka_unit_test(conveniences),
         cmocka_unit_test(steps_of_any_size),

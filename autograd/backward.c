@@ -25,7 +25,7 @@ static uint32_t handle_of(uint32_t id)
     return id + 1;
 }
 
-/* ---- gradient += dx ------------------------------------------------------------------------- */
+/* ---- gradient += dx --------------------------------------------------------------------- */
 
 /* The gradient tensor of a leaf as a loose node: what is added to it stays. */
 static bool begin_sink(tl_tape *t, tl_node *x)
@@ -134,7 +134,7 @@ static bool accumulate(tl_tape *t, uint32_t x_id, tl_var dx)
     return true;
 }
 
-/* ---- one node --------------------------------------------------------------------------------- */
+/* ---- one node --------------------------------------------------------------------------- */
 
 /* dx of an elementwise op has y's shape: it is summed over what was broadcast. */
 static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
@@ -213,7 +213,7 @@ static void push_general(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
     tl_pool_put(&t->pool, room);
 }
 
-/* ---- the walk ----------------------------------------------------------------------------------- */
+/* ---- the walk --------------------------------------------------------------------------- */
 
 /* Takes over the reference to g. */
 static void keep_gradient(tl_tape *t, tl_node *n, uint32_t handle)
@@ -341,7 +341,7 @@ tl_status tl_backward_retain(tl_tape *t, tl_var loss)
     return backward(t, loss, true);
 }
 
-/* ---- gradients of chosen variables ------------------------------------------------------------- */
+/* ---- gradients of chosen variables ------------------------------------------------------ */
 
 /* For the time of the walk `kept` holds the answer; what tl_backward had left there is put back
  * afterwards, in reverse, so that an input that is given twice comes out right. */

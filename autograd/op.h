@@ -47,8 +47,8 @@ typedef struct tl_call {
 
 typedef enum tl_op_kind {
     TL_ELEMENTWISE, /* y_i = f(a_i, b_i, ...), broadcast; `kernel` and `partial` say it all */
-    TL_LINEAR,      /* linear in each operand that has a derivative: forward mode applies the op
-                       itself to the tangents */
+    TL_LINEAR,      /* linear in each operand that has a derivative; where that is one operand, forward
+                       mode applies the op itself to the tangent */
     TL_GENERAL,     /* anything else with a derivative */
     TL_VIEW,        /* linear, and y are x[0]'s own numbers under another layout */
     TL_NOT_DIFFERENTIABLE

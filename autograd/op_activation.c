@@ -12,7 +12,7 @@ static const tl_sample two_reals[] = {
     {2, {{3, {2, 1, 4}, -2, 2, 0}, {2, {3, 1}, -2, 2, 0}}, TL_NO_ATTR},
     TL_SAMPLES_END};
 
-/* ---- sigmoid: y = 1 / (1 + exp(-x));  dy/dx = y (1 - y) ----------------------------------------- */
+/* ---- sigmoid: y = 1 / (1 + exp(-x));  dy/dx = y (1 - y) --------------------------------- */
 
 static tl_var sigmoid_partial(const tl_call *c, int k, tl_var g)
 {
@@ -58,7 +58,7 @@ tl_var tl_sigmoid_grad(tl_tape *t, tl_var g, tl_var y)
     return tl_apply(t, &tl_op_sigmoid_grad, 2, in, NULL);
 }
 
-/* ---- tanh: y = tanh x;  dy/dx = 1 - y y --------------------------------------------------------- */
+/* ---- tanh: y = tanh x;  dy/dx = 1 - y y ------------------------------------------------- */
 
 static tl_var tanh_partial(const tl_call *c, int k, tl_var g)
 {
@@ -104,7 +104,7 @@ tl_var tl_tanh_grad(tl_tape *t, tl_var g, tl_var y)
     return tl_apply(t, &tl_op_tanh_grad, 2, in, NULL);
 }
 
-/* ---- relu: y = max(x, 0);  dy/dx = [x > 0] ------------------------------------------------------ */
+/* ---- relu: y = max(x, 0);  dy/dx = [x > 0] ---------------------------------------------- */
 
 static tl_var relu_partial(const tl_call *c, int k, tl_var g)
 {
@@ -151,7 +151,7 @@ tl_var tl_relu_grad(tl_tape *t, tl_var g, tl_var x)
     return tl_apply(t, &tl_op_relu_grad, 2, in, NULL);
 }
 
-/* ---- step: y = [x > 0];  dy/dx = 0 -------------------------------------------------------------- */
+/* ---- step: y = [x > 0];  dy/dx = 0 ------------------------------------------------------ */
 
 static tl_var step_partial(const tl_call *c, int k, tl_var g)
 {
@@ -173,7 +173,7 @@ tl_var tl_step(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_step, 1, &x, NULL);
 }
 
-/* ---- softplus: y = log(1 + exp x);  dy/dx = sigmoid x ------------------------------------------- */
+/* ---- softplus: y = log(1 + exp x);  dy/dx = sigmoid x ----------------------------------- */
 
 static tl_var softplus_partial(const tl_call *c, int k, tl_var g)
 {
@@ -194,7 +194,7 @@ tl_var tl_softplus(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_softplus, 1, &x, NULL);
 }
 
-/* ---- logsigmoid: y = log sigmoid x;  dy/dx = sigmoid(-x) ---------------------------------------- */
+/* ---- logsigmoid: y = log sigmoid x;  dy/dx = sigmoid(-x) -------------------------------- */
 
 static tl_var logsigmoid_partial(const tl_call *c, int k, tl_var g)
 {
@@ -215,7 +215,7 @@ tl_var tl_logsigmoid(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_logsigmoid, 1, &x, NULL);
 }
 
-/* ---- silu: y = x sigmoid x;  dy/dx = s (1 + x (1 - s)), s = sigmoid x.  Elfwing et al. 2018 ----- */
+/* ---- silu: y = x sigmoid x; dy/dx = s (1 + x (1 - s)), s = sigmoid x. Elfwing et al. 2018 ---- */
 
 static tl_var silu_partial(const tl_call *c, int k, tl_var g)
 {
@@ -239,8 +239,8 @@ tl_var tl_silu(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_silu, 1, &x, NULL);
 }
 
-/* ---- mish: y = x tanh(softplus x);  dy/dx = w + x (1 - w w) sigmoid x, w = tanh(softplus x).  Misra,
- * BMVC 2020 ---- */
+/* ---- mish: y = x tanh(softplus x); dy/dx = w + x (1 - w w) sigmoid x, w = tanh(softplus x).
+ *     Misra, BMVC 2020 --------------------------------------------------------------------- */
 
 static tl_var mish_partial(const tl_call *c, int k, tl_var g)
 {
@@ -264,8 +264,8 @@ tl_var tl_mish(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_mish, 1, &x, NULL);
 }
 
-/* ---- gelu: y = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2;  dy/dx = Phi(x) + x phi(x).  Hendrycks
- * and Gimpel 2016 ---- */
+/* ---- gelu: y = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2; dy/dx = Phi(x) + x phi(x).
+ *     Hendrycks and Gimpel 2016 ------------------------------------------------------------ */
 
 static tl_var gelu_partial(const tl_call *c, int k, tl_var g)
 {
@@ -290,7 +290,7 @@ tl_var tl_gelu(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_gelu, 1, &x, NULL);
 }
 
-/* ---- softsign: y = x / (1 + |x|);  dy/dx = 1 / (1 + |x|)^2 -------------------------------------- */
+/* ---- softsign: y = x / (1 + |x|);  dy/dx = 1 / (1 + |x|)^2 ------------------------------ */
 
 static tl_var softsign_partial(const tl_call *c, int k, tl_var g)
 {
@@ -315,7 +315,7 @@ static const tl_sample leaky_samples[] = {{1, {{2, {3, 4}, -2, -0.1, 0}}, {{0}, 
                                           {1, {{2, {3, 4}, 0.1, 2, 0}}, {{0}, {0.1, 0}, 0, 0}},
                                           TL_SAMPLES_END};
 
-/* ---- leaky_relu: y = x > 0 ? x : slope x;  f[0] = slope; dy/dx = slope at 0 --------------------- */
+/* ---- leaky_relu: y = x > 0 ? x : slope x;  f[0] = slope; dy/dx = slope at 0 ------------- */
 
 static tl_var leaky_relu_partial(const tl_call *c, int k, tl_var g)
 {
@@ -342,8 +342,8 @@ static const tl_sample elu_samples[] = {{1, {{2, {3, 4}, -2, -0.1, 0}}, {{0}, {1
                                         {1, {{2, {3, 4}, 0.1, 2, 0}}, {{0}, {1.5, 0}, 0, 0}},
                                         TL_SAMPLES_END};
 
-/* ---- elu: y = x > 0 ? x : alpha (exp x - 1);  f[0] = alpha; dy/dx = alpha exp x for x <= 0.  Clevert
- * et al., ICLR 2016 ---- */
+/* ---- elu: y = x > 0 ? x : alpha (exp x - 1); f[0] = alpha; dy/dx = alpha exp x for x <= 0.
+ *     Clevert et al., ICLR 2016 ------------------------------------------------------------ */
 
 static tl_var elu_partial(const tl_call *c, int k, tl_var g)
 {
@@ -373,7 +373,7 @@ static const tl_sample clamp_samples[] = {{1, {{2, {3, 4}, -0.4, 0.4, 0}}, {{0},
                                           {1, {{2, {3, 4}, 0.6, 2, 0}}, {{0}, {-0.5, 0.5}, 0, 0}},
                                           TL_SAMPLES_END};
 
-/* ---- clamp: y = min(max(x, low), high);  f = low, high; dy/dx = [low <= x <= high] -------------- */
+/* ---- clamp: y = min(max(x, low), high);  f = low, high; dy/dx = [low <= x <= high] ------ */
 
 static tl_var clamp_partial(const tl_call *c, int k, tl_var g)
 {
@@ -394,7 +394,7 @@ tl_var tl_clamp(tl_tape *t, tl_var x, double low, double high)
     return tl_apply(t, &tl_op_clamp, 1, &x, &(tl_attr){.f = {low, high}});
 }
 
-/* ---- between: y = [low <= x <= high];  f = low, high; dy/dx = 0 --------------------------------- */
+/* ---- between: y = [low <= x <= high];  f = low, high; dy/dx = 0 ------------------------- */
 
 static tl_var between_partial(const tl_call *c, int k, tl_var g)
 {

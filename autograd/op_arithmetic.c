@@ -24,7 +24,7 @@ static tl_var apply2(tl_tape *t, const tl_op *op, tl_var a, tl_var b)
     return tl_apply(t, op, 2, in, NULL);
 }
 
-/* ---- add: y = a + b --------------------------------------------------------------------------- */
+/* ---- add: y = a + b --------------------------------------------------------------------- */
 
 static tl_var add_partial(const tl_call *c, int k, tl_var g)
 {
@@ -46,7 +46,7 @@ tl_var tl_add(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_add, a, b);
 }
 
-/* ---- sub: y = a - b --------------------------------------------------------------------------- */
+/* ---- sub: y = a - b --------------------------------------------------------------------- */
 
 static tl_var sub_partial(const tl_call *c, int k, tl_var g)
 {
@@ -67,7 +67,7 @@ tl_var tl_sub(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_sub, a, b);
 }
 
-/* ---- mul: y = a b ----------------------------------------------------------------------------- */
+/* ---- mul: y = a b ----------------------------------------------------------------------- */
 
 static tl_var mul_partial(const tl_call *c, int k, tl_var g)
 {
@@ -88,7 +88,7 @@ tl_var tl_mul(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_mul, a, b);
 }
 
-/* ---- div: y = a / b ----------------------------------------------------------------------------- */
+/* ---- div: y = a / b --------------------------------------------------------------------- */
 
 static tl_var div_partial(const tl_call *c, int k, tl_var g)
 {
@@ -121,7 +121,7 @@ static const tl_sample apart[] = {{2, {{2, {3, 4}, -2, -0.2, 0}, {2, {3, 4}, 0.2
                                   {2, {{3, {2, 1, 4}, 1.5, 2, 0}, {2, {3, 1}, 0.2, 1, 0}}, TL_NO_ATTR},
                                   TL_SAMPLES_END};
 
-/* ---- maximum: y = max(a, b);  at a tie each gets half of g, as in PyTorch --------------------- */
+/* ---- maximum: y = max(a, b);  at a tie each gets half of g, as in PyTorch --------------- */
 
 static tl_var maximum_partial(const tl_call *c, int k, tl_var g)
 {
@@ -144,7 +144,7 @@ tl_var tl_maximum(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_maximum, a, b);
 }
 
-/* ---- minimum: y = min(a, b);  at a tie each gets half of g, as in PyTorch --------------------- */
+/* ---- minimum: y = min(a, b);  at a tie each gets half of g, as in PyTorch --------------- */
 
 static tl_var minimum_partial(const tl_call *c, int k, tl_var g)
 {
@@ -166,7 +166,7 @@ tl_var tl_minimum(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_minimum, a, b);
 }
 
-/* ---- atan2: y = the angle of (b, a);  dy/da = b / (a a + b b), dy/db = -a / (a a + b b) ------- */
+/* ---- atan2: y = the angle of (b, a);  dy/da = b / (a a + b b), dy/db = -a / (a a + b b) ---- */
 
 static tl_var atan2_partial(const tl_call *c, int k, tl_var g)
 {
@@ -190,7 +190,7 @@ tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_atan2, a, b);
 }
 
-/* ---- hypot: y = sqrt(a a + b b);  dy/da = a / y, dy/db = b / y -------------------------------- */
+/* ---- hypot: y = sqrt(a a + b b);  dy/da = a / y, dy/db = b / y -------------------------- */
 
 static tl_var hypot_partial(const tl_call *c, int k, tl_var g)
 {
@@ -211,8 +211,7 @@ tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_hypot, a, b);
 }
 
-/* ---- lerp: y = a + w (b - a) ------------------------------------------------------------------------
- */
+/* ---- lerp: y = a + w (b - a) ------------------------------------------------------------ */
 
 static tl_var lerp_partial(const tl_call *c, int k, tl_var g)
 {

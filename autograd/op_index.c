@@ -34,8 +34,7 @@ static const int64_t *indices(tl_call *c, int k, int64_t rows)
     return index;
 }
 
-/* ---- embedding: table [N,E], index [..]: y[i] = table[index[i]] ------------------------------------
- */
+/* ---- embedding: table [N,E], index [..]: y[i] = table[index[i]] ------------------------- */
 
 static bool embedding_shape(tl_call *c, tl_layout *layout)
 {
@@ -98,8 +97,7 @@ tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index)
     return tl_apply(t, &tl_op_embedding, 2, in, NULL);
 }
 
-/* ---- scatter_rows: x [..,E], index [..], i = rows: y = 0; y[index[i]] += x[i]
- * ------------------------ */
+/* ---- scatter_rows: x [..,E], index [..], i = rows: y = 0; y[index[i]] += x[i] ----------- */
 
 static bool scatter_rows_shape(tl_call *c, tl_layout *layout)
 {

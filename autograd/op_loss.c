@@ -32,8 +32,7 @@ static const tl_sample rows_of_reals[] = {{1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATT
                                           {1, {{3, {2, 3, 4}, -2, 2, 0}}, TL_NO_ATTR},
                                           TL_SAMPLES_END};
 
-/* ---- softmax: y_i = exp x_i / sum_j exp x_j, along the last dimension
- * -------------------------------- */
+/* ---- softmax: y_i = exp x_i / sum_j exp x_j, along the last dimension ------------------- */
 
 static void softmax_forward(tl_call *c)
 {
@@ -68,8 +67,7 @@ tl_var tl_softmax(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_softmax, 1, &x, NULL);
 }
 
-/* ---- log_softmax: y_i = x_i - log sum_j exp x_j
- * ---------------------------------------------------------- */
+/* ---- log_softmax: y_i = x_i - log sum_j exp x_j ----------------------------------------- */
 
 static void log_softmax_forward(tl_call *c)
 {
@@ -106,8 +104,7 @@ tl_var tl_log_softmax(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_log_softmax, 1, &x, NULL);
 }
 
-/* ---- cross_entropy: logits x [..,C], target k [..], flag = tl_reduction
- * ------------------------------------
+/* ---- cross_entropy: logits x [..,C], target k [..], flag = tl_reduction ----------------
  *
  *   l_r = log sum_c exp x_rc - x_rk;   y = mean, sum, or each of the l_r */
 
@@ -228,8 +225,9 @@ tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction r
     return tl_apply(t, &tl_op_cross_entropy, 2, in, &(tl_attr){.flag = (int32_t)reduction});
 }
 
-/* ---- cross_entropy_grad: g (one, or one a row), x [..,C], k [..]: z_rc = w g_r (p_rc - [c = k_r]),
- * ------------- p = softmax(x), w = 1/rows for the mean, else 1 */
+/* ---- cross_entropy_grad: g (one, or one a row), x [..,C], k [..] --------------------------
+ *
+ *   z_rc = w g_r (p_rc - [c = k_r]), p = softmax(x), w = 1/rows for the mean, else 1 */
 
 static bool cross_entropy_grad_shape(tl_call *c, tl_layout *layout)
 {
@@ -309,8 +307,7 @@ const tl_op tl_op_cross_entropy_grad = {.name = "cross_entropy_grad",
                                         .vjp = cross_entropy_grad_vjp,
                                         .samples = cross_entropy_grad_samples};
 
-/* ---- mse: a composition
- * ------------------------------------------------------------------------------------------- */
+/* ---- mse: a composition ----------------------------------------------------------------- */
 
 tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction)
 {

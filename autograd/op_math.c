@@ -13,7 +13,7 @@ static const tl_sample away_from_zero[] = {{1, {{2, {3, 4}, -0.9, -0.1, 0}}, TL_
                                            {1, {{2, {3, 4}, 0.6, 0.9, 0}}, TL_NO_ATTR},
                                            TL_SAMPLES_END};
 
-/* ---- neg: y = -x;  dy/dx = -1 ------------------------------------------------------------------- */
+/* ---- neg: y = -x;  dy/dx = -1 ----------------------------------------------------------- */
 
 static tl_var neg_partial(const tl_call *c, int k, tl_var g)
 {
@@ -35,7 +35,7 @@ tl_var tl_neg(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_neg, 1, &x, NULL);
 }
 
-/* ---- abs: y = |x|;  dy/dx = sign x, 0 at 0 ------------------------------------------------------ */
+/* ---- abs: y = |x|;  dy/dx = sign x, 0 at 0 ---------------------------------------------- */
 
 static tl_var abs_partial(const tl_call *c, int k, tl_var g)
 {
@@ -56,7 +56,7 @@ tl_var tl_abs(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_abs, 1, &x, NULL);
 }
 
-/* ---- sign: y = sign x;  0 at 0, NaN for NaN; dy/dx = 0 ------------------------------------------ */
+/* ---- sign: y = sign x;  0 at 0, NaN for NaN; dy/dx = 0 ---------------------------------- */
 
 static tl_var sign_partial(const tl_call *c, int k, tl_var g)
 {
@@ -78,7 +78,7 @@ tl_var tl_sign(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_sign, 1, &x, NULL);
 }
 
-/* ---- reciprocal: y = 1 / x;  dy/dx = -y y ------------------------------------------------------- */
+/* ---- reciprocal: y = 1 / x;  dy/dx = -y y ----------------------------------------------- */
 
 static tl_var reciprocal_partial(const tl_call *c, int k, tl_var g)
 {
@@ -100,7 +100,7 @@ tl_var tl_reciprocal(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_reciprocal, 1, &x, NULL);
 }
 
-/* ---- square: y = x x;  dy/dx = 2 x -------------------------------------------------------------- */
+/* ---- square: y = x x;  dy/dx = 2 x ------------------------------------------------------ */
 
 static tl_var square_partial(const tl_call *c, int k, tl_var g)
 {
@@ -121,7 +121,7 @@ tl_var tl_square(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_square, 1, &x, NULL);
 }
 
-/* ---- sqrt: y = sqrt x;  dy/dx = 1 / (2 y) ------------------------------------------------------- */
+/* ---- sqrt: y = sqrt x;  dy/dx = 1 / (2 y) ----------------------------------------------- */
 
 static tl_var sqrt_partial(const tl_call *c, int k, tl_var g)
 {
@@ -143,7 +143,7 @@ tl_var tl_sqrt(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_sqrt, 1, &x, NULL);
 }
 
-/* ---- rsqrt: y = 1 / sqrt x;  dy/dx = -y^3 / 2 --------------------------------------------------- */
+/* ---- rsqrt: y = 1 / sqrt x;  dy/dx = -y^3 / 2 ------------------------------------------- */
 
 static tl_var rsqrt_partial(const tl_call *c, int k, tl_var g)
 {
@@ -166,7 +166,7 @@ tl_var tl_rsqrt(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_rsqrt, 1, &x, NULL);
 }
 
-/* ---- exp: y = exp x;  dy/dx = y ----------------------------------------------------------------- */
+/* ---- exp: y = exp x;  dy/dx = y --------------------------------------------------------- */
 
 static tl_var exp_partial(const tl_call *c, int k, tl_var g)
 {
@@ -188,7 +188,7 @@ tl_var tl_exp(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_exp, 1, &x, NULL);
 }
 
-/* ---- expm1: y = exp x - 1;  dy/dx = y + 1 ------------------------------------------------------- */
+/* ---- expm1: y = exp x - 1;  dy/dx = y + 1 ----------------------------------------------- */
 
 static tl_var expm1_partial(const tl_call *c, int k, tl_var g)
 {
@@ -210,7 +210,7 @@ tl_var tl_expm1(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_expm1, 1, &x, NULL);
 }
 
-/* ---- log: y = log x;  dy/dx = 1 / x ------------------------------------------------------------- */
+/* ---- log: y = log x;  dy/dx = 1 / x ----------------------------------------------------- */
 
 static tl_var log_partial(const tl_call *c, int k, tl_var g)
 {
@@ -231,7 +231,7 @@ tl_var tl_log(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_log, 1, &x, NULL);
 }
 
-/* ---- log1p: y = log(1 + x);  dy/dx = 1 / (1 + x) ------------------------------------------------ */
+/* ---- log1p: y = log(1 + x);  dy/dx = 1 / (1 + x) ---------------------------------------- */
 
 static tl_var log1p_partial(const tl_call *c, int k, tl_var g)
 {
@@ -252,7 +252,7 @@ tl_var tl_log1p(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_log1p, 1, &x, NULL);
 }
 
-/* ---- log2: y = log x / log 2;  dy/dx = 1 / (x log 2) -------------------------------------------- */
+/* ---- log2: y = log x / log 2;  dy/dx = 1 / (x log 2) ------------------------------------ */
 
 static tl_var log2_partial(const tl_call *c, int k, tl_var g)
 {
@@ -273,7 +273,7 @@ tl_var tl_log2(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_log2, 1, &x, NULL);
 }
 
-/* ---- sin: y = sin x;  dy/dx = cos x ------------------------------------------------------------- */
+/* ---- sin: y = sin x;  dy/dx = cos x ----------------------------------------------------- */
 
 static tl_var sin_partial(const tl_call *c, int k, tl_var g)
 {
@@ -294,7 +294,7 @@ tl_var tl_sin(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_sin, 1, &x, NULL);
 }
 
-/* ---- cos: y = cos x;  dy/dx = -sin x ------------------------------------------------------------ */
+/* ---- cos: y = cos x;  dy/dx = -sin x ---------------------------------------------------- */
 
 static tl_var cos_partial(const tl_call *c, int k, tl_var g)
 {
@@ -315,7 +315,7 @@ tl_var tl_cos(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_cos, 1, &x, NULL);
 }
 
-/* ---- tan: y = tan x;  dy/dx = 1 + y y ----------------------------------------------------------- */
+/* ---- tan: y = tan x;  dy/dx = 1 + y y --------------------------------------------------- */
 
 static tl_var tan_partial(const tl_call *c, int k, tl_var g)
 {
@@ -337,7 +337,7 @@ tl_var tl_tan(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_tan, 1, &x, NULL);
 }
 
-/* ---- atan: y = atan x;  dy/dx = 1 / (1 + x x) --------------------------------------------------- */
+/* ---- atan: y = atan x;  dy/dx = 1 / (1 + x x) ------------------------------------------- */
 
 static tl_var atan_partial(const tl_call *c, int k, tl_var g)
 {
@@ -358,7 +358,7 @@ tl_var tl_atan(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_atan, 1, &x, NULL);
 }
 
-/* ---- sinh: y = sinh x;  dy/dx = cosh x ---------------------------------------------------------- */
+/* ---- sinh: y = sinh x;  dy/dx = cosh x -------------------------------------------------- */
 
 static tl_var sinh_partial(const tl_call *c, int k, tl_var g)
 {
@@ -379,7 +379,7 @@ tl_var tl_sinh(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_sinh, 1, &x, NULL);
 }
 
-/* ---- cosh: y = cosh x;  dy/dx = sinh x ---------------------------------------------------------- */
+/* ---- cosh: y = cosh x;  dy/dx = sinh x -------------------------------------------------- */
 
 static tl_var cosh_partial(const tl_call *c, int k, tl_var g)
 {
@@ -400,8 +400,8 @@ tl_var tl_cosh(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_cosh, 1, &x, NULL);
 }
 
-/* ---- erf: y = 2/sqrt(pi) times the integral of exp(-s s) from 0 to x;  dy/dx = 2/sqrt(pi) exp(-x x)
- * ---- */
+/* ---- erf: y = 2/sqrt(pi) times the integral of exp(-s s) from 0 to x; dy/dx = 2/sqrt(pi)
+ *     exp(-x x) ---------------------------------------------------------------------------- */
 
 static tl_var erf_partial(const tl_call *c, int k, tl_var g)
 {
@@ -423,7 +423,7 @@ tl_var tl_erf(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_erf, 1, &x, NULL);
 }
 
-/* ---- floor: y = floor x;  dy/dx = 0 ------------------------------------------------------------- */
+/* ---- floor: y = floor x;  dy/dx = 0 ----------------------------------------------------- */
 
 static tl_var floor_partial(const tl_call *c, int k, tl_var g)
 {
@@ -445,7 +445,7 @@ tl_var tl_floor(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_floor, 1, &x, NULL);
 }
 
-/* ---- ceil: y = ceil x;  dy/dx = 0 --------------------------------------------------------------- */
+/* ---- ceil: y = ceil x;  dy/dx = 0 ------------------------------------------------------- */
 
 static tl_var ceil_partial(const tl_call *c, int k, tl_var g)
 {
@@ -467,7 +467,7 @@ tl_var tl_ceil(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_ceil, 1, &x, NULL);
 }
 
-/* ---- round: y = round x, halves to even;  dy/dx = 0 --------------------------------------------- */
+/* ---- round: y = round x, halves to even;  dy/dx = 0 ------------------------------------- */
 
 static tl_var round_partial(const tl_call *c, int k, tl_var g)
 {
@@ -489,8 +489,7 @@ tl_var tl_round(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_round, 1, &x, NULL);
 }
 
-/* ---- affine: y = f[0] x + f[1] --------------------------------------------------------------------
- */
+/* ---- affine: y = f[0] x + f[1] ---------------------------------------------------------- */
 
 static tl_var affine_partial(const tl_call *c, int k, tl_var g)
 {

@@ -61,8 +61,7 @@ static bool rows_of(tl_tape *t, tl_array x, tl_matrix *m, tl_block **copy)
     return true;
 }
 
-/* ---- matmul: [..,M,K] x [..,K,N], leading dimensions broadcast -------------------------------------
- */
+/* ---- matmul: [..,M,K] x [..,K,N], leading dimensions broadcast -------------------------- */
 
 /* The leading dimensions of a layout alone, and the matrix in its last two. */
 static tl_layout batch_of(const tl_layout *layout)
@@ -103,6 +102,26 @@ static void *matrix_at(tl_array x, const tl_layout *batch, const int64_t *index)
     return (char *)x.data + offset * (int64_t)tl_dtype_size(x.dtype);
 }
 
+/* y = x w, or x w' where `transposed`, + start: by the packed form of w where it pays to have one. */
+static void multiply(tl_call *c, tl_matrix x, bool transposed, tl_matrix start, tl_matrix y)
+{
+    tl_tape *t = c->tape;
+    size_t size = tl_dtype_size(c->y.dtype);
+    const tl_packed *packed = tl_tape_packed(t, c->in[1], transposed);
+    if (packed) {
+        tl_packed_product(t->blas, x, packed, start.data ? &start : NULL, 0, y);
+        return;
+    }
+    if (tl_tape_status(t) != TL_OK)
+        return;
+    tl_matrix w = matrix_of(c->x[1]);
+    for (int64_t row = 0; start.data && row < y.rows; row++)
+        memcpy((char *)y.data + (size_t)(row * y.row_stride) * size,
+               (char *)start.data + (size_t)(row * start.row_stride) * size, (size_t)y.cols * size);
+    tl_blas_product(t->blas, c->y.dtype, x, transposed ? tl_matrix_transposed(w) : w,
+                    start.data ? 1 : 0, y);
+}
+
 /* [..,M,K] x [K,N]: one product of all rows with b, which is packed once for all its uses if it is on
  * the record. So h W costs in a cell of one's own what it costs in linear. */
 static bool is_rows_times_matrix(const tl_call *c)
@@ -112,20 +131,14 @@ static bool is_rows_times_matrix(const tl_call *c)
 
 static void multiply_rows(tl_call *c)
 {
-    tl_tape *t = c->tape;
     tl_block *copy = NULL;
-    tl_matrix a, b = matrix_of(c->x[1]), y = {c->y.data, 0, b.cols, b.cols, 1};
-    if (!rows_of(t, c->x[0], &a, &copy))
+    int64_t cols = last_size(c->y.layout);
+    tl_matrix a, none = {0}, y = {c->y.data, 0, cols, cols, 1};
+    if (!rows_of(c->tape, c->x[0], &a, &copy))
         return;
     y.rows = a.rows;
-    if (c->in[1].id & TL_LOOSE) {
-        tl_blas_product(t->blas, c->y.dtype, a, b, 0, y);
-    } else {
-        const tl_packed *w = tl_tape_packed(t, c->in[1], false);
-        if (w)
-            tl_packed_product(t->blas, a, w, NULL, 0, y);
-    }
-    tl_pool_put(&t->pool, copy);
+    multiply(c, a, false, none, y);
+    tl_pool_put(&c->tape->pool, copy);
 }
 
 static void multiply_batches(tl_call *c)
@@ -197,8 +210,7 @@ tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b)
     return tl_apply(t, &tl_op_matmul, 2, in, NULL);
 }
 
-/* ---- linear: x [..,I], w [O,I], b [O] or like y: y = x W' + b;  flag 1: x [..,O], y = x W
- * ------------ */
+/* ---- linear: x [..,I], w [O,I], b [O] or like y: y = x W' + b;  flag 1: x [..,O], y = x W ---- */
 
 static bool bias_fits(const tl_call *c, const tl_layout *y)
 {
@@ -239,26 +251,6 @@ static bool start_of(tl_call *c, tl_matrix *start, tl_block **copy)
     return true;
 }
 
-/* A weight that is on the record is packed, once for all its uses; another one is used as it lies. */
-static void multiply(tl_call *c, tl_matrix x, tl_matrix start, tl_matrix y)
-{
-    tl_tape *t = c->tape;
-    bool transposed = c->attr->flag;
-    size_t size = tl_dtype_size(c->y.dtype);
-    if (c->in[1].id & TL_LOOSE) {
-        tl_matrix w = matrix_of(c->x[1]);
-        for (int64_t row = 0; start.data && row < y.rows; row++)
-            memcpy((char *)y.data + (size_t)(row * y.row_stride) * size,
-                   (char *)start.data + (size_t)(row * start.row_stride) * size, (size_t)y.cols * size);
-        tl_blas_product(t->blas, c->y.dtype, x, transposed ? w : tl_matrix_transposed(w),
-                        start.data ? 1 : 0, y);
-        return;
-    }
-    const tl_packed *w = tl_tape_packed(t, c->in[1], !transposed);
-    if (w)
-        tl_packed_product(t->blas, x, w, start.data ? &start : NULL, 0, y);
-}
-
 static void linear_forward(tl_call *c)
 {
     tl_block *copy = NULL, *start_copy = NULL;
@@ -266,7 +258,7 @@ static void linear_forward(tl_call *c)
     if (c->y.layout->count && rows_of(c->tape, c->x[0], &x, &copy) &&
         start_of(c, &start, &start_copy)) {
         y.rows = x.rows;
-        multiply(c, x, start, y);
+        multiply(c, x, !c->attr->flag, start, y);
     }
     tl_pool_put(&c->tape->pool, copy);
     tl_pool_put(&c->tape->pool, start_copy);
@@ -317,8 +309,7 @@ tl_var tl_linear_transposed(tl_tape *t, tl_var x, tl_var w)
     return tl_apply(t, &tl_op_linear, 2, in, &(tl_attr){.flag = 1});
 }
 
-/* ---- sum_outer: a [..,M], b [..,N]: y[m,n] = sum over the rows r of a[r,m] b[r,n]
- * ---------------------- */
+/* ---- sum_outer: a [..,M], b [..,N]: y[m,n] = sum over the rows r of a[r,m] b[r,n] ------- */
 
 static bool sum_outer_shape(tl_call *c, tl_layout *layout)
 {

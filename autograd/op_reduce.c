@@ -5,7 +5,7 @@
 
 #include "tensor/kernels.h"
 
-/* ---- sum: i = axes, flag = keepdim -------------------------------------------------------------- */
+/* ---- sum: i = axes, flag = keepdim ------------------------------------------------------ */
 
 /* x's shape with sizes of 1 where it is summed. */
 static void kept_shape(const tl_call *c, int64_t *shape)
@@ -116,8 +116,7 @@ tl_var tl_mean(tl_tape *t, tl_var x)
     return tl_mean_axes(t, x, 0, NULL, false);
 }
 
-/* ---- sum_to: i = y's shape; the adjoint of broadcasting --------------------------------------------
- */
+/* ---- sum_to: i = y's shape; the adjoint of broadcasting --------------------------------- */
 
 static bool sum_to_shape(tl_call *c, tl_layout *layout)
 {

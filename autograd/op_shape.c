@@ -15,14 +15,6 @@ static bool array_of(tl_tape *t, tl_var v, tl_array *array)
     return array->layout != NULL;
 }
 
-static bool fail(tl_tape *t, tl_status status, const char *name, const char *rule,
-                 const tl_layout *layout)
-{
-    char shape[TL_LAYOUT_TEXT];
-    tl_tape_fail(t, status, "%s: %s %s", name, rule, tl_layout_text(layout, shape));
-    return false;
-}
-
 /* -1 is the last dimension, and so on. `extra`: one past the end is allowed (stack). */
 static bool find_dim(tl_tape *t, const char *name, const tl_layout *layout, int extra, int *dim)
 {
@@ -60,7 +52,7 @@ static tl_attr shape_attr(int ndim, const int64_t *shape)
     return attr;
 }
 
-/* ---- detach: y = x, and no derivative passes ----------------------------------------------------- */
+/* ---- detach: y = x, and no derivative passes -------------------------------------------- */
 
 static bool same_shape(tl_call *c, tl_layout *layout)
 {
@@ -81,8 +73,7 @@ tl_var tl_detach(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_detach, 1, &x, NULL);
 }
 
-/* ---- contiguous: y = x, row-major ------------------------------------------------------------------
- */
+/* ---- contiguous: y = x, row-major ------------------------------------------------------- */
 
 static bool dense_shape(tl_call *c, tl_layout *layout)
 {
@@ -121,8 +112,7 @@ tl_var tl_contiguous(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_contiguous, 1, &x, NULL);
 }
 
-/* ---- reshape: i = y's shape
- * -------------------------------------------------------------------------- */
+/* ---- reshape: i = y's shape ------------------------------------------------------------- */
 
 static bool reshape_shape(tl_call *c, tl_layout *layout)
 {
@@ -192,8 +182,7 @@ tl_var tl_reshape(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
     return tl_apply(t, &tl_op_reshape, 1, &x, &attr);
 }
 
-/* ---- permute: i[k] = which dimension of x is y's dimension k
- * ------------------------------------------- */
+/* ---- permute: i[k] = which dimension of x is y's dimension k ---------------------------- */
 
 static bool permute_shape(tl_call *c, tl_layout *layout)
 {
@@ -258,8 +247,7 @@ tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1)
     return tl_permute(t, x, a.layout->ndim, order);
 }
 
-/* ---- expand: i = y's shape; dx sums over what was repeated
- * ------------------------------------------------ */
+/* ---- expand: i = y's shape; dx sums over what was repeated ------------------------------ */
 
 static bool expand_shape(tl_call *c, tl_layout *layout)
 {
@@ -297,8 +285,7 @@ tl_var tl_expand(tl_tape *t, tl_var x, int ndim, const int64_t *shape)
     return tl_apply(t, &tl_op_expand, 1, &x, &attr);
 }
 
-/* ---- slice: i = dim, start, stop, step
- * ----------------------------------------------------------------------- */
+/* ---- slice: i = dim, start, stop, step -------------------------------------------------- */
 
 static int64_t slice_length(int64_t start, int64_t stop, int64_t step)
 {
@@ -363,8 +350,7 @@ tl_var tl_slice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t stop, int6
     return tl_apply(t, &tl_op_slice, 1, &x, &attr);
 }
 
-/* ---- unslice: i = dim, start, step, size; the adjoint of slice
- * ----------------------------------------------- */
+/* ---- unslice: i = dim, start, step, size; the adjoint of slice -------------------------- */
 
 static bool unslice_shape(tl_call *c, tl_layout *layout)
 {
@@ -439,8 +425,7 @@ tl_var tl_unslice(tl_tape *t, tl_var x, int dim, int64_t start, int64_t step, in
     return tl_apply(t, &tl_op_unslice, 1, &x, &attr);
 }
 
-/* ---- select: i = dim, index
- * -------------------------------------------------------------------------------------- */
+/* ---- select: i = dim, index ------------------------------------------------------------- */
 
 static bool select_shape(tl_call *c, tl_layout *layout)
 {
@@ -496,8 +481,7 @@ tl_var tl_select(tl_tape *t, tl_var x, int dim, int64_t index)
     return tl_apply(t, &tl_op_select, 1, &x, &attr);
 }
 
-/* ---- concat: i = dim
- * ------------------------------------------------------------------------------------------------ */
+/* ---- concat: i = dim -------------------------------------------------------------------- */
 
 /* The part of y that operand k fills, `start` elements along dim from its beginning. */
 static tl_array part_of(tl_array y, int64_t dim, int64_t start, int64_t size, tl_layout *layout)
@@ -588,9 +572,7 @@ tl_var tl_concat(tl_tape *t, int count, const tl_var *x, int dim)
     return tl_apply(t, &tl_op_concat, count, x, &(tl_attr){.i = {dim}, .n = 1});
 }
 
-/* ---- stack: i = dim
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- stack: i = dim --------------------------------------------------------------------- */
 
 static bool stack_shape(tl_call *c, tl_layout *layout)
 {
@@ -658,9 +640,7 @@ tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim)
     return tl_apply(t, &tl_op_stack, count, x, &(tl_attr){.i = {dim}, .n = 1});
 }
 
-/* ---- chunk
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- chunk ------------------------------------------------------------------------------ */
 
 void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out)
 {
@@ -671,9 +651,9 @@ void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out)
         return;
     int64_t size = a.layout->shape[dim];
     if (pieces < 1 || size % pieces) {
-        char text[64];
-        snprintf(text, sizeof text, "dimension %d is not %d equal parts in", dim, pieces);
-        fail(t, TL_ERR_SHAPE, "chunk", text, a.layout);
+        char shape[TL_LAYOUT_TEXT];
+        tl_tape_fail(t, TL_ERR_SHAPE, "chunk: dimension %d is not %d equal parts in %s", dim, pieces,
+                     tl_layout_text(a.layout, shape));
         return;
     }
     for (int k = 0; k < pieces; k++)

@@ -14,7 +14,7 @@
 #include "ops.def"
 #undef TL_OP
 
-/* ---- functions of one number -------------------------------------------------------- */
+/* ---- functions of one number ------------------------------------------------------------ */
 
 TL_API tl_var tl_neg(tl_tape *t, tl_var x);        /* -x; dy/dx = -1 */
 TL_API tl_var tl_abs(tl_tape *t, tl_var x);        /* |x|; dy/dx = sign x, 0 at 0 */
@@ -41,7 +41,7 @@ TL_API tl_var tl_ceil(tl_tape *t, tl_var x);  /* ceil x; dy/dx = 0 */
 TL_API tl_var tl_round(tl_tape *t, tl_var x); /* round x, halves to even; dy/dx = 0 */
 TL_API tl_var tl_affine(tl_tape *t, tl_var x, double scale, double shift); /* scale x + shift */
 
-/* ---- activations -------------------------------------------------------------------- */
+/* ---- activations ------------------------------------------------------------------------ */
 
 TL_API tl_var tl_sigmoid(tl_tape *t, tl_var x);    /* 1 / (1 + exp(-x)); dy/dx = y (1 - y) */
 TL_API tl_var tl_tanh(tl_tape *t, tl_var x);       /* tanh x; dy/dx = 1 - y y */
@@ -65,7 +65,7 @@ TL_API tl_var tl_relu_grad(tl_tape *t, tl_var g, tl_var x);    /* g where x > 0,
 TL_API tl_var tl_tanh_grad(tl_tape *t, tl_var g, tl_var y);    /* g (1 - y y) */
 TL_API tl_var tl_sigmoid_grad(tl_tape *t, tl_var g, tl_var y); /* g y (1 - y) */
 
-/* ---- arithmetic --------------------------------------------------------------------- */
+/* ---- arithmetic ------------------------------------------------------------------------- */
 
 TL_API tl_var tl_add(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_sub(tl_tape *t, tl_var a, tl_var b);
@@ -78,7 +78,7 @@ TL_API tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b); /* angle of the point (b
 TL_API tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b); /* sqrt(a a + b b) without overflow */
 TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w); /* a + w (b - a) */
 
-/* ---- shape: views, unless it says copy ------------------------------------------- */
+/* ---- shape: views, unless it says copy -------------------------------------------------- */
 
 /* x itself if its numbers lie row-major without gaps; otherwise a copy that does. */
 TL_API tl_var tl_contiguous(tl_tape *t, tl_var x);
@@ -101,7 +101,7 @@ TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim); /* alon
 /* `pieces` equal parts along dim, into out[0..pieces-1]. */
 TL_API void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out);
 
-/* ---- reductions ------------------------------------------------------------------ */
+/* ---- reductions ------------------------------------------------------------------------- */
 
 /* Over `count` axes; count 0: over all of them, to a scalar. keepdim leaves sizes of 1. */
 TL_API tl_var tl_sum_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
@@ -111,7 +111,7 @@ TL_API tl_var tl_mean(tl_tape *t, tl_var x); /* over all; NaN for no elements */
 /* Sums x to a shape that can be broadcast to x's: the adjoint of broadcasting. */
 TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
 
-/* ---- matrix products ------------------------------------------------------------- */
+/* ---- matrix products -------------------------------------------------------------------- */
 
 /* [..,M,K] x [..,K,N]; leading dimensions are broadcast. At least two dimensions each. */
 TL_API tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b);
@@ -124,20 +124,20 @@ TL_API tl_var tl_linear_transposed(tl_tape *t, tl_var x, tl_var w);
 /* a: [..,M], b: [..,N] of the same leading sizes; y = sum over them of the outer products: [M,N]. */
 TL_API tl_var tl_sum_outer(tl_tape *t, tl_var a, tl_var b);
 
-/* ---- indexing -------------------------------------------------------------------- */
+/* ---- indexing --------------------------------------------------------------------------- */
 
 /* table: [N,E], index: i64 of any shape, 0 <= index < N; y: [index.shape, E]. */
 TL_API tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index);
 /* Its adjoint. x: [index.shape, E]; y: [rows,E], y[index[i]] += x[i]. */
 TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
 
-/* ---- recurrent cells, fused -------------------------------------------------------- */
+/* ---- recurrent cells, fused ------------------------------------------------------------- */
 
 /* gates: [B,4H] pre-activations i, f, g, o; c: [B,H]. c' = sigmoid(f) c + sigmoid(i) tanh(g),
  * h' = sigmoid(o) tanh c'; both [B,H]. The same as written out in primitives, in a fraction of the memory. */
 TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl_var *c_next);
 
-/* ---- losses ---------------------------------------------------------------------- */
+/* ---- losses ----------------------------------------------------------------------------- */
 
 typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_reduction;
 

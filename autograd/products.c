@@ -30,11 +30,18 @@ static tl_matrix weight_matrix(const tl_node *w, bool transposed)
 
 const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
 {
+    static const tl_packed met_once; /* a mark: only its address counts */
+    if (weight.id & TL_LOOSE)
+        return NULL;
     uint64_t key = ((uint64_t)weight.id << 1 | (transposed ? 1 : 0)) + 1;
     tl_packed *packed = tl_map_find(&t->packed, key);
-    if (packed)
+    if (packed && packed != &met_once)
         return packed;
     const tl_node *w = tl_node_at(t, weight.id);
+    if (w->op && !packed) {
+        tl_map_insert(t, &t->packed, key, (void *)(uintptr_t)&met_once);
+        return NULL;
+    }
     tl_dtype dtype = (tl_dtype)w->dtype;
     tl_matrix m = weight_matrix(w, transposed);
     void *data = tl_arena_get(&t->arena, tl_packed_bytes(dtype, m.rows, m.cols));
@@ -48,7 +55,7 @@ const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
     return tl_map_insert(t, &t->packed, key, packed) ? packed : NULL;
 }
 
-/* ---- panels of outer products -------------------------------------------------------------- */
+/* ---- panels of outer products ----------------------------------------------------------- */
 
 /* By address: a gradient has one panel at a time, whatever its shape. */
 static tl_panel *find_panel(tl_tape *t, const void *target)

@@ -70,7 +70,7 @@ static size_t bytes_of(tl_dtype dtype, const tl_layout *layout)
     return (size_t)layout->count * (dtype == TL_F32 ? sizeof(float) : tl_dtype_size(dtype));
 }
 
-/* ---- loose nodes -------------------------------------------------------------------------- */
+/* ---- loose nodes ------------------------------------------------------------------------ */
 
 tl_node *tl_loose_new(tl_tape *t, tl_dtype dtype, const tl_layout *layout, void *data, tl_block *block,
                       uint32_t *id)
@@ -170,7 +170,7 @@ void tl_no_record_end(tl_tape *t, int count, const tl_var *keep)
     }
 }
 
-/* ---- results -------------------------------------------------------------------------------- */
+/* ---- results ---------------------------------------------------------------------------- */
 
 /* Operands as nodes; false when one is poisoned, stale, or there are too few. */
 static bool count_fits(tl_tape *t, const tl_op *op, int count)
@@ -264,7 +264,7 @@ static inline tl_node *record(tl_tape *t, const tl_op *op, int count, const tl_v
     return n;
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------ */
+/* ---- elementwise ------------------------------------------------------------------------ */
 
 static const tl_layout *broadcast(tl_tape *t, const tl_op *op, int count, tl_node **x)
 {
@@ -338,7 +338,7 @@ static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl
     return tl_var_of(t, id);
 }
 
-/* ---- the others ---------------------------------------------------------------------------------- */
+/* ---- the others ------------------------------------------------------------------------- */
 
 static bool is_view(const tl_op *op)
 {

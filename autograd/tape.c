@@ -11,7 +11,7 @@
 
 #include "tensor/kernels.h"
 
-/* ---- birth and death ------------------------------------------------------------------ */
+/* ---- birth and death -------------------------------------------------------------------- */
 
 tl_tape *tl_tape_new(const tl_tape_config *config)
 {
@@ -140,7 +140,7 @@ tl_status tl_tape_restart(tl_tape *t, int count, tl_var *keep)
     return status == TL_OK ? t->error.status : status;
 }
 
-/* ---- errors and scopes ------------------------------------------------------------------- */
+/* ---- errors and scopes ------------------------------------------------------------------ */
 
 tl_status tl_tape_status(const tl_tape *t)
 {
@@ -241,7 +241,7 @@ void tl_scope_end(tl_tape *t)
         t->scopes.current = t->scopes.entry[t->scopes.current - 1].parent;
 }
 
-/* ---- variables and nodes ------------------------------------------------------------------ */
+/* ---- variables and nodes ---------------------------------------------------------------- */
 
 bool tl_id_push(tl_tape *t, tl_id_list *list, uint32_t id)
 {
@@ -385,6 +385,10 @@ tl_var tl_constant_from(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *sha
     tl_node *n = constant_room(t, "constant_from", dtype, ndim, shape, &id);
     if (!n)
         return tl_poison(t);
+    if (n->layout->count && !values) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "constant_from: values is NULL");
+        return tl_poison(t);
+    }
     if (n->layout->count)
         memcpy(n->data, values, (size_t)n->layout->count * tl_dtype_size(dtype));
     return tl_var_of(t, id);
@@ -459,7 +463,7 @@ tl_var tl_leaf_untied(tl_tape *t, tl_tensor *value)
     return leaf_fits(t, value, NULL) ? new_leaf(t, value, NULL) : tl_poison(t);
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------- */
 
 tl_array tl_value(tl_tape *t, tl_var v)
 {

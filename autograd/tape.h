@@ -56,7 +56,7 @@ TL_API void tl_tape_reset(tl_tape *t);
  * their names are replaced: what truncated BPTT does with hidden states between two stretches. */
 TL_API tl_status tl_tape_restart(tl_tape *t, int count, tl_var *keep);
 
-/* ---- errors -------------------------------------------------------------------- */
+/* ---- errors ----------------------------------------------------------------------------- */
 
 TL_API tl_status tl_tape_status(const tl_tape *t);
 /* "matmul: inner sizes differ: [16,128] x [64,512] (layer 0, step 3)"; "" without an error.
@@ -72,7 +72,7 @@ TL_API tl_var tl_poison(tl_tape *t);
 TL_API void tl_scope_begin(tl_tape *t, const char *name, int64_t index);
 TL_API void tl_scope_end(tl_tape *t);
 
-/* ---- values from outside --------------------------------------------------------- */
+/* ---- values from outside ---------------------------------------------------------------- */
 
 /* A value of which no derivative is wanted. Not copied: the tape keeps a reference to the tensor
  * until it is reset, and the numbers must not change before. */
@@ -100,7 +100,7 @@ TL_API tl_var tl_detach(tl_tape *t, tl_var x);
 TL_API void tl_no_record_begin(tl_tape *t);
 TL_API void tl_no_record_end(tl_tape *t, int count, const tl_var *keep);
 
-/* ---- derivatives ------------------------------------------------------------------ */
+/* ---- derivatives ------------------------------------------------------------------------ */
 
 /* Walks the tape backwards from `loss` (one element) and adds dloss/dleaf to the gradient of
  * every leaf it depends on. A stretch of tape can be walked once: a second time is
@@ -126,7 +126,7 @@ TL_API void tl_keep_gradient(tl_tape *t, tl_var v);
  * tl_keep_gradient; TL_NONE if nothing. Good until the next tl_backward or reset. */
 TL_API tl_var tl_gradient(tl_tape *t, tl_var v);
 
-/* ---- reading --------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------- */
 
 /* Value, shape and dtype; good until the tape is reset. data is NULL for a poisoned variable. */
 TL_API tl_array tl_value(tl_tape *t, tl_var v);

@@ -151,7 +151,7 @@ struct tl_tape {
     tl_error error;
 };
 
-/* ---- tape.c ------------------------------------------------------------------------ */
+/* ---- tape.c ----------------------------------------------------------------------------- */
 
 static inline tl_node *tl_node_at(const tl_tape *t, uint32_t id)
 {
@@ -214,17 +214,18 @@ tl_node *tl_record_value(tl_tape *t, tl_dtype dtype, const tl_layout *layout, vo
 /* Appends the current scope to a message: " (layer 0, step 3)". */
 void tl_scope_text(const tl_tape *t, uint32_t scope, size_t size, char *text);
 
-/* ---- map_table.c ------------------------------------------------------------------- */
+/* ---- map_table.c ------------------------------------------------------------------------ */
 
 void *tl_map_find(const tl_map_table *map, uint64_t key);
 bool tl_map_insert(tl_tape *t, tl_map_table *map, uint64_t key, void *value);
 void tl_map_clear(tl_map_table *map);
 void tl_map_free(tl_tape *t, tl_map_table *map);
 
-/* ---- products.c: matrix products that the tape does in larger pieces ------------------ */
+/* ---- products.c: matrix products that the tape does in larger pieces -------------------- */
 
-/* The weight of a recorded node, laid out for products; made at first use and kept until the tape
- * is reset. `transposed`: for x W' rather than x W. NULL: no memory. */
+/* A weight laid out for products, kept until the tape is reset. `transposed`: for x W' rather than x W.
+ * A leaf or constant is packed at its first use; what an op made (a slice of a weight, taken anew at
+ * every step, say) only at its second. NULL: to be used as it lies, or no memory: see the error. */
 const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed);
 /* target += a' b, now or when the gradient is complete. a: r x m, b: r x n. */
 

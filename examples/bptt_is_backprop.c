@@ -335,7 +335,7 @@ static double lstm_by_hand(const double *theta, const sequence *s, double *gradi
     return loss;
 }
 
-/* ---- the two networks, as the rest of the program sees them -------------------------------------- */
+/* ---- the two networks, as the rest of the program sees them ----------------------------- */
 
 /* Index of a parameter; the first six are used at every step. */
 enum { W_IH, B_IH, W_HH, B_HH, V, V_BIAS, H0, C0, MOST_PARAMETERS };
@@ -446,7 +446,7 @@ static void model_free(model *m)
     tl_params_free(m->params);
 }
 
-/* ---- four gradients ------------------------------------------------------------------------------ */
+/* ---- four gradients --------------------------------------------------------------------- */
 
 enum { HAND, TAPE, UNTIED, NUMERIC, METHODS };
 
@@ -570,7 +570,7 @@ static void by_differences(const network *n, const model *m, const sequence *s, 
     }
 }
 
-/* ---- comparing ----------------------------------------------------------------------------------- */
+/* ---- comparing -------------------------------------------------------------------------- */
 
 /* NaN counts as larger than all numbers, and stays. */
 static double larger(double a, double b)
@@ -626,7 +626,7 @@ static int judge_all(const network *n, const results *r)
     return failures + judge(n, "one weight step by step", UNTIED, steps);
 }
 
-/* ---- printing ------------------------------------------------------------------------------------ */
+/* ---- printing --------------------------------------------------------------------------- */
 
 static void print_introduction(uint64_t seed)
 {
@@ -709,7 +709,7 @@ static void print_steps(const network *n, const results *r)
     printf("%68s   %23.16e\n\n", "numeric", r->gradient[NUMERIC][at]);
 }
 
-/* ---- the lesson ---------------------------------------------------------------------------------- */
+/* ---- the lesson ------------------------------------------------------------------------- */
 
 static void make_sequence(uint64_t seed, sequence *s)
 {

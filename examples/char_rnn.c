@@ -35,7 +35,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- the model --------------------------------------------------------------------------------- */
+/* ---- the model -------------------------------------------------------------------------- */
 
 typedef struct model {
     tl_params *params;
@@ -162,7 +162,7 @@ static bool load_parameters(model *m, const char *path)
     return is_finite(m->params) || complain("%s: holds numbers that are not finite", path);
 }
 
-/* ---- the text ---------------------------------------------------------------------------------- */
+/* ---- the text --------------------------------------------------------------------------- */
 
 typedef struct corpus {
     char path[PATH_MAX];
@@ -221,7 +221,7 @@ static bool read_corpus(corpus *c, const options *o, const char *program, tl_voc
     return split(c, o);
 }
 
-/* ---- training ---------------------------------------------------------------------------------- */
+/* ---- training --------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted; /* the signal that asked for an end */
 
@@ -378,7 +378,7 @@ static bool train(run *r)
     return r->best_epoch == r->epoch || load_parameters(&r->model, r->o.save); /* back to the best */
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing ---------------------------------------------------------------------------- */
 
 /* A code with probability softmax(logits / temperature). */
 static int draw(const tl_vocabulary *v, const float *logits, double temperature, tl_random *random)
@@ -442,7 +442,7 @@ static bool write_sample(run *r)
     return true;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------- */
+/* ---- the whole -------------------------------------------------------------------------- */
 
 /* Better now than after the first epoch. */
 static bool can_be_saved(const char *path)

@@ -81,7 +81,7 @@ static const struct {
              [TL_LSTM] = {&tl_lstm_cell, 4, 1},
              [TL_GRU] = {&tl_gru_cell, 3, -1}};
 
-/* ---- building ------------------------------------------------------------------------------------ */
+/* ---- building --------------------------------------------------------------------------- */
 
 static void add_side(tl_linear_layer *side, tl_params *params, const tl_rnn_config *c, const char *name,
                      int layer, int64_t inputs)
@@ -133,8 +133,9 @@ void tl_rnn_module_init(tl_rnn_module *module, tl_params *params, const tl_rnn_c
     if (c->input < 1 || c->hidden < 1 || c->layers < 1 || c->kind > TL_GRU ||
         c->init > TL_RNN_ORTHOGONAL) {
         tl_fail(&params->error, TL_ERR_ARGUMENT,
-                "rnn: input %lld, hidden %lld, layers %d: each must be at least 1", (long long)c->input,
-                (long long)c->hidden, c->layers);
+                "rnn: input %lld, hidden %lld, layers %d: each must be at least 1, kind and init of "
+                "their lists",
+                (long long)c->input, (long long)c->hidden, c->layers);
         return;
     }
     module->cell = tl_system_get((size_t)c->layers * sizeof *module->cell);

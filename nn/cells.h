@@ -9,14 +9,14 @@
 #include "cell.h"
 
 typedef enum tl_cell_kind {
-    TL_ELMAN, /* h' = tanh(W_ih x + b_ih + W_hh h + b_hh)                   Elman, Cognitive Science 14,
-                 1990 */
-    TL_LSTM,  /* i, f, o = sigmoid(..), g = tanh(..); c' = f c + i g; h' = o tanh c'
-                 gate order i, f, g, o; states h, c      Hochreiter and Schmidhuber 1997; Gers et al.
-                 2000 */
-    TL_GRU    /* r, z = sigmoid(..); n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1-z) n + z h
-                 gate order r, z, n; reset after the product                          Cho et al., EMNLP
-                 2014 */
+    /* h' = tanh(W_ih x + b_ih + W_hh h + b_hh).  Elman, Cognitive Science 14, 1990 */
+    TL_ELMAN,
+    /* i, f, o = sigmoid(..), g = tanh(..); c' = f c + i g; h' = o tanh c'. Gate order i, f, g, o;
+     * states h, c.  Hochreiter and Schmidhuber 1997; Gers et al. 2000 */
+    TL_LSTM,
+    /* r, z = sigmoid(..); n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1-z) n + z h. Gate order
+     * r, z, n; reset after the product.  Cho et al., EMNLP 2014 */
+    TL_GRU
 } tl_cell_kind;
 
 typedef enum tl_rnn_init {
@@ -32,8 +32,7 @@ typedef struct tl_rnn_config {
     bool no_bias;
     tl_rnn_init init;
     double forget_bias; /* LSTM: added to the forget gate's input bias; 1 is usual (Gers et al. 2000) */
-    bool composed; /* LSTM: gates out of primitive ops rather than in one; the same numbers to rounding
-                    */
+    bool composed;      /* LSTM: gates out of primitive ops; the same numbers to rounding */
     const char *prefix; /* of parameter names; NULL: "rnn." */
 } tl_rnn_config;
 
@@ -50,7 +49,7 @@ typedef struct tl_rnn_module {
     tl_gates *gates;
 } tl_rnn_module;
 
-/* Failures (also sizes out of range) go to params->error. Free the module before or after the params.
+/* Failures (also sizes out of range) go to params->error. Free the module and the params in any order.
  */
 TL_API void tl_rnn_module_init(tl_rnn_module *module, tl_params *params, const tl_rnn_config *config);
 TL_API void tl_rnn_module_free(tl_rnn_module *module);

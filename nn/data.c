@@ -6,7 +6,7 @@
 
 #include "tensor/arena.h"
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------- */
 
 enum { FIRST_ROOM = 1 << 16 }; /* bytes; doubled as long as there is more to read */
 
@@ -65,7 +65,7 @@ void tl_text_free(tl_text *text)
     *text = (tl_text){.count = 0};
 }
 
-/* ---- vocabulary -------------------------------------------------------------------------------- */
+/* ---- vocabulary ------------------------------------------------------------------------- */
 
 static void number_bytes(tl_vocabulary *v, const bool occurs[256])
 {
@@ -138,7 +138,7 @@ tl_status tl_vocabulary_parse(tl_vocabulary *v, const char *text, tl_error *erro
     return TL_OK;
 }
 
-/* ---- streams ------------------------------------------------------------------------------------ */
+/* ---- streams ---------------------------------------------------------------------------- */
 
 tl_streams tl_streams_of(int64_t count, const uint8_t *code, int64_t batch)
 {

@@ -28,7 +28,7 @@ typedef struct tl_text {
 TL_API tl_status tl_text_read(tl_text *text, const char *path, int64_t limit, tl_error *error);
 TL_API void tl_text_free(tl_text *text); /* all zeros is fine */
 
-/* ---- vocabulary: the bytes that occur, in their order ------------------------------------------ */
+/* ---- vocabulary: the bytes that occur, in their order ----------------------------------- */
 
 typedef struct tl_vocabulary {
     int size;          /* V, 1..256; 0: no text was seen */
@@ -49,7 +49,7 @@ TL_API const char *tl_vocabulary_text(const tl_vocabulary *vocabulary, char text
 /* TL_ERR_FORMAT for what the function above does not write. */
 TL_API tl_status tl_vocabulary_parse(tl_vocabulary *vocabulary, const char *text, tl_error *error);
 
-/* ---- streams ------------------------------------------------------------------------------------ */
+/* ---- streams ---------------------------------------------------------------------------- */
 
 typedef struct tl_streams {
     const uint8_t *code; /* borrowed */

@@ -120,7 +120,7 @@ tl_var tl_use(tl_tape *t, const tl_param *param)
     return tl_poison(t);
 }
 
-/* ---- gradients ------------------------------------------------------------------------------ */
+/* ---- gradients -------------------------------------------------------------------------- */
 
 void tl_zero_gradients(tl_params *params)
 {
@@ -151,7 +151,7 @@ double tl_clip_gradient_norm(tl_params *params, double max_norm)
     return norm;
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------ */
 
 tl_status tl_params_save(const tl_params *params, const char *path, int metadata_count,
                          const char *const *metadata, tl_error *error)

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- numbers for people -------------------------------------------------------------------------- */
+/* ---- numbers for people ----------------------------------------------------------------- */
 
 double tl_seconds(void)
 {
@@ -43,7 +43,7 @@ const char *tl_duration_text(double seconds, char text[TL_NUMBER_TEXT])
     return text;
 }
 
-/* ---- the line ------------------------------------------------------------------------------------ */
+/* ---- the line --------------------------------------------------------------------------- */
 
 enum { LONGEST = 512 }; /* columns of a line */
 

@@ -35,7 +35,7 @@ TL_API void tl_progress_show(tl_progress *progress, int64_t done, const char *fo
 /* Wipes the bar away, for something else to be written where it was. Without a bar: nothing. */
 TL_API void tl_progress_clear(tl_progress *progress);
 
-/* ---- numbers for people -------------------------------------------------------------------------- */
+/* ---- numbers for people ----------------------------------------------------------------- */
 
 enum { TL_NUMBER_TEXT = 32 };
 

@@ -38,7 +38,7 @@ void tl_memory_give(tl_memory *memory, void *pointer, size_t bytes)
     tl_system_give(pointer);
 }
 
-/* ---- arena ---------------------------------------------------------------- */
+/* ---- arena ------------------------------------------------------------------------------ */
 
 struct tl_arena_chunk {
     struct tl_arena_chunk *next;
@@ -112,7 +112,7 @@ void *tl_arena_grow(tl_arena *arena, size_t bytes)
     return tl_arena_get(arena, bytes);
 }
 
-/* ---- pool ----------------------------------------------------------------- */
+/* ---- pool ------------------------------------------------------------------------------- */
 
 /* Sizes are counted in cache lines. Lines 1..8 have a class each; from then on a
  * doubling is cut into eight, so class and size follow from the top four bits. */

@@ -60,7 +60,7 @@ void tl_blas_free(tl_blas *blas)
     tl_system_give(blas);
 }
 
-/* ---- general products --------------------------------------------------------- */
+/* ---- general products ------------------------------------------------------------------- */
 
 static void product(tl_blas *blas, tl_dtype dtype, tl_matrix a, tl_matrix b, double beta, tl_matrix c)
 {

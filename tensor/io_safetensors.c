@@ -71,7 +71,7 @@ static bool ran_out_of_memory(const json_error_t *why)
 #define PATH "%.200s"
 #define NAME "\"%.100s\""
 
-/* ---- saving: the header -------------------------------------------------------- */
+/* ---- saving: the header ----------------------------------------------------------------- */
 
 /* The order of the data: for (size_t width = WIDEST; width; width /= 2), each tensor of that
  * element size. Header and data are written by the same two loops. */
@@ -211,7 +211,7 @@ static tl_status describe(save *s)
     return status == TL_OK ? write_prologue(s) : status;
 }
 
-/* ---- saving: the file ------------------------------------------------------------ */
+/* ---- saving: the file ------------------------------------------------------------------- */
 
 typedef struct place {
     char target[PATH_MAX];         /* what is to be replaced, after links */
@@ -344,7 +344,7 @@ tl_status tl_safetensors_save(const char *path, int count, const tl_named_tensor
     return status;
 }
 
-/* ---- loading: the header --------------------------------------------------------- */
+/* ---- loading: the header ---------------------------------------------------------------- */
 
 /* A tensor as the header describes it. */
 typedef struct described {
@@ -557,7 +557,7 @@ static tl_status list_tensors(load *l)
     return check_cover(l);
 }
 
-/* ---- loading: the result --------------------------------------------------------- */
+/* ---- loading: the result ---------------------------------------------------------------- */
 
 static void *get_zeroed(size_t bytes)
 {

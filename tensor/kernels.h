@@ -93,7 +93,7 @@ void tl_lstm_row(tl_dtype dtype, int64_t n, const void *a, const void *c, void *
 void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, const void *c_next,
                       const void *dh, const void *dc_next, void *da, void *dc);
 
-/* ---- steps of the optimisers, one tensor at a time --------------------------- */
+/* ---- steps of the optimisers, one tensor at a time -------------------------------------- */
 
 /* v = momentum v + g;  p -= rate v */
 void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate,

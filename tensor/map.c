@@ -169,7 +169,7 @@ void tl_map(tl_kernel *kernel, int count, const tl_array *x, tl_array y, const d
         map(&(task){run_kernel, kernel, scalar, y.dtype}, count, x, y);
 }
 
-/* ---- copies and sums: maps whose output is read too ------------------------------ */
+/* ---- copies and sums: maps whose output is read too ------------------------------------- */
 
 static void copy_4(int64_t n, const void *const *x, void *y, const double *scalar)
 {

@@ -28,7 +28,7 @@ typedef struct tl_panel_product {
     void *y;
 } tl_panel_product;
 
-/* ---- the kernels -------------------------------------------------------------------- */
+/* ---- the kernels ------------------------------------------------------------------------ */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ROWS    8
@@ -112,7 +112,7 @@ int tl_packed_level(void)
     return 0;
 }
 
-/* ---- packing ------------------------------------------------------------------------- */
+/* ---- packing ---------------------------------------------------------------------------- */
 
 static int64_t at_most(int64_t value, int64_t limit)
 {
@@ -180,7 +180,7 @@ void tl_packed_write(const tl_packed *packed, int64_t row, tl_matrix source)
     }
 }
 
-/* ---- Y = X W -------------------------------------------------------------------------- */
+/* ---- Y = X W ---------------------------------------------------------------------------- */
 
 typedef struct product {
     tl_blas *blas;

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* ---- the generator --------------------------------------------------------- */
+/* ---- the generator ---------------------------------------------------------------------- */
 
 /* One round: each half is multiplied, and the products' high words cross over to the other half. */
 static void philox_round(uint32_t x[4], const uint32_t key[2])
@@ -74,7 +74,7 @@ tl_random tl_random_split(const tl_random *parent, uint64_t index)
     return tl_random_seed(half(&seed, 0));
 }
 
-/* ---- single numbers, a block each -------------------------------------------- */
+/* ---- single numbers, a block each ------------------------------------------------------- */
 
 uint32_t tl_random_u32(tl_random *random)
 {
@@ -103,7 +103,7 @@ int64_t tl_random_below(tl_random *random, int64_t bound)
     return (int64_t)(drawn % n);
 }
 
-/* ---- fills: a block makes two numbers ------------------------------------------ */
+/* ---- fills: a block makes two numbers --------------------------------------------------- */
 
 typedef struct pair {
     double first, second;

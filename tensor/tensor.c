@@ -5,7 +5,7 @@
 
 #include "tensor/arena.h"
 
-/* ---- dtypes ---------------------------------------------------------------- */
+/* ---- dtypes ----------------------------------------------------------------------------- */
 
 const char *tl_dtype_name(tl_dtype dtype)
 {
@@ -31,7 +31,7 @@ size_t tl_dtype_size(tl_dtype dtype)
     return 0;
 }
 
-/* ---- layouts --------------------------------------------------------------- */
+/* ---- layouts ---------------------------------------------------------------------------- */
 
 /* No array has more elements, so that its bytes fit a ptrdiff_t whatever the dtype. */
 #define MOST_ELEMENTS ((int64_t)(PTRDIFF_MAX / 8))
@@ -181,7 +181,7 @@ static tl_status layout_for(const char *function, int ndim, const int64_t *shape
                    function, tl_layout_text(&asked, text));
 }
 
-/* ---- references ------------------------------------------------------------ */
+/* ---- references ------------------------------------------------------------------------- */
 
 /* Tensors and storages may be shared between threads; their numbers are guarded by nobody. */
 
@@ -218,7 +218,7 @@ void tl_tensor_release(tl_tensor *tensor)
     tl_system_give(tensor);
 }
 
-/* ---- making ---------------------------------------------------------------- */
+/* ---- making ----------------------------------------------------------------------------- */
 
 static size_t bytes_of(const tl_tensor *tensor) /* when contiguous */
 {
@@ -285,7 +285,7 @@ tl_tensor *tl_tensor_copy(const tl_tensor *source, tl_dtype dtype, tl_error *err
     return copy;
 }
 
-/* ---- views ----------------------------------------------------------------- */
+/* ---- views ------------------------------------------------------------------------------ */
 
 static char *advance(const tl_tensor *tensor, int64_t elements)
 {
@@ -407,7 +407,7 @@ tl_tensor *tl_tensor_expand(tl_tensor *tensor, int ndim, const int64_t *shape, t
     return NULL;
 }
 
-/* ---- rows: n elements at equal distances ------------------------------------- */
+/* ---- rows: n elements at equal distances ------------------------------------------------ */
 
 static int64_t saturate_i64(double value)
 {
@@ -479,7 +479,7 @@ static void copy_row(tl_dtype dtype, void *to, int64_t to_stride, const void *fr
     }
 }
 
-/* ---- walks: two arrays of one shape, row by row ------------------------------ */
+/* ---- walks: two arrays of one shape, row by row ----------------------------------------- */
 
 typedef struct side {
     tl_dtype dtype;
@@ -558,7 +558,7 @@ static void copy_elements(tl_tensor *target, const tl_tensor *source, const tl_l
     walk_rows(&w, 0, target->data, source->data);
 }
 
-/* ---- reading and writing ----------------------------------------------------- */
+/* ---- reading and writing ---------------------------------------------------------------- */
 
 static bool shares_places(const tl_layout *layout)
 {

@@ -100,7 +100,7 @@ TL_API tl_tensor *tl_tensor_copy(const tl_tensor *source, tl_dtype dtype, tl_err
 TL_API tl_tensor *tl_tensor_retain(tl_tensor *tensor); /* returns it; NULL is fine */
 TL_API void tl_tensor_release(tl_tensor *tensor);      /* NULL is fine */
 
-/* ---- views: the same numbers under another layout -------------------------- */
+/* ---- views: the same numbers under another layout --------------------------------------- */
 
 /* Elements start, start+step, ... below stop of dimension `dim`; negative counts from the end.
  * TL_ERR_INDEX when one of them is out of range: nothing is clipped. */
@@ -112,7 +112,7 @@ TL_API tl_tensor *tl_tensor_reshape(tl_tensor *tensor, int ndim, const int64_t *
 /* NumPy's broadcast_to. */
 TL_API tl_tensor *tl_tensor_expand(tl_tensor *tensor, int ndim, const int64_t *shape, tl_error *error);
 
-/* ---- reading and writing ---------------------------------------------------- */
+/* ---- reading and writing ---------------------------------------------------------------- */
 
 /* Copies elements, converting dtype; `source` is broadcast to the shape of `target`.
  * TL_ERR_ARGUMENT for a target that is expanded itself. The two may not overlap. */
@@ -125,7 +125,7 @@ TL_API void tl_tensor_set(tl_tensor *tensor, int64_t i, double value);
  * TL_ERR_IO when the stream does not take it. */
 TL_API tl_status tl_tensor_print(const tl_tensor *tensor, FILE *stream);
 
-/* ---- a borrowed look ---------------------------------------------------------- */
+/* ---- a borrowed look -------------------------------------------------------------------- */
 
 /* What kernels and the rules of an op see: no ownership, valid as long as what it looks at. */
 typedef struct tl_array {

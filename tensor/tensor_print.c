@@ -30,7 +30,7 @@ typedef struct printer {
 
 typedef void visitor(printer *p, int64_t offset);
 
-/* ---- which elements are shown ------------------------------------------------ */
+/* ---- which elements are shown ----------------------------------------------------------- */
 
 static bool is_cut(int64_t size)
 {
@@ -54,7 +54,7 @@ static void visit(printer *p, int dim, int64_t offset, visitor *see)
         visit(p, dim + 1, offset + i * layout->stride[dim], see);
 }
 
-/* ---- numbers as text ----------------------------------------------------------- */
+/* ---- numbers as text -------------------------------------------------------------------- */
 
 static double real_at(const tl_tensor *tensor, int64_t offset)
 {
@@ -94,7 +94,7 @@ static int number_text(const printer *p, int64_t offset, char text[NUMBER_TEXT])
     return real_text(real_at(p->tensor, offset), p->notation, text);
 }
 
-/* ---- what suits all of them ------------------------------------------------------ */
+/* ---- what suits all of them ------------------------------------------------------------- */
 
 static void see_magnitude(printer *p, int64_t offset)
 {
@@ -122,7 +122,7 @@ static void see_width(printer *p, int64_t offset)
         p->width = width;
 }
 
-/* ---- printing ---------------------------------------------------------------------- */
+/* ---- printing --------------------------------------------------------------------------- */
 
 static void put(printer *p, const char *text, int width)
 {

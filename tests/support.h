@@ -31,7 +31,7 @@
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
-/* ---- dice ----------------------------------------------------------------------- */
+/* ---- dice ------------------------------------------------------------------------------- */
 
 typedef struct dice {
     uint64_t state;
@@ -58,7 +58,7 @@ static inline double dice_real(dice *d, double low, double high)
     return low + (high - low) * ((double)dice_bits(d) + 0.5) / 4294967296.0;
 }
 
-/* ---- numbers --------------------------------------------------------------------- */
+/* ---- numbers ---------------------------------------------------------------------------- */
 
 static inline void check_near(double actual, double expected, double tolerance, const char *what,
                               int64_t at, const char *file, int line)
@@ -76,7 +76,7 @@ static inline void check_near(double actual, double expected, double tolerance, 
     check_near((actual), (expected), (tolerance), #actual, (at), __FILE__, __LINE__)
 #define assert_same(actual, expected) assert_near((actual), (expected), 0)
 
-/* ---- tensors ----------------------------------------------------------------------- */
+/* ---- tensors ---------------------------------------------------------------------------- */
 
 static inline tl_tensor *tensor_of(tl_dtype dtype, int ndim, const int64_t *shape, const double *values)
 {
@@ -125,7 +125,7 @@ static inline void check_tensors(const tl_tensor *actual, const tl_tensor *expec
         __VA_ARGS__                                                                                    \
     }
 
-/* ---- tapes ---------------------------------------------------------------------------- */
+/* ---- tapes ------------------------------------------------------------------------------ */
 
 static inline void check_ok(const tl_tape *t, const char *file, int line)
 {
@@ -210,7 +210,7 @@ static inline tl_var constant_f64(tl_tape *t, int ndim, const int64_t *shape, co
     return tl_constant_from(t, TL_F64, ndim, shape, values);
 }
 
-/* ---- elementwise ops, by name ------------------------------------------------------------ */
+/* ---- elementwise ops, by name ----------------------------------------------------------- */
 
 /* f(x[0], x[1], x[2]) with the constants c; false for a name that is not known here. */
 static inline bool elementwise_formula(const char *name, const double *x, const double *c, double *y)

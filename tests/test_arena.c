@@ -8,7 +8,7 @@ static bool is_aligned(const void *pointer)
     return (uintptr_t)pointer % TL_ALIGN == 0;
 }
 
-/* ---- memory ------------------------------------------------------------------------ */
+/* ---- memory ----------------------------------------------------------------------------- */
 
 static void memory_counts_what_it_holds(void **state)
 {
@@ -72,7 +72,7 @@ static void impossible_sizes_are_refused(void **state)
     assert_int_equal(m.held, 0);
 }
 
-/* ---- arena ---------------------------------------------------------------------------- */
+/* ---- arena ------------------------------------------------------------------------------ */
 
 static void arena_counts_and_rounds(void **state)
 {

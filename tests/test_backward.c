@@ -4,7 +4,7 @@
 #include "nn/cells.h"
 #include "nn/optim.h"
 
-/* ---- help ---------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------- */
 
 typedef struct world {
     tl_tape *t;
@@ -59,7 +59,7 @@ static tl_var slope(tl_tape *t, tl_var y, tl_var x)
     return grad;
 }
 
-/* ---- sums over uses ----------------------------------------------------------------------- */
+/* ---- sums over uses --------------------------------------------------------------------- */
 
 static void one_variable_in_both_places(void **state)
 {
@@ -263,7 +263,7 @@ static void broadcast_operands_get_sums(void **state)
     world_free(&w);
 }
 
-/* ---- sinks ------------------------------------------------------------------------------------ */
+/* ---- sinks ------------------------------------------------------------------------------ */
 
 static void gradients_add_up_over_calls(void **state)
 {
@@ -429,7 +429,7 @@ static void derivatives_may_be_late(void **state)
     world_free(&w);
 }
 
-/* ---- tl_grad ------------------------------------------------------------------------------------ */
+/* ---- tl_grad ---------------------------------------------------------------------------- */
 
 static tl_var two_layers(tl_tape *t, tl_var x, tl_var w1, tl_var w2)
 {
@@ -551,8 +551,7 @@ static void the_callers_output_grad_is_left_alone(void **state)
     world_free(&w);
 }
 
-/* ---- higher orders ---------------------------------------------------------------------------------
- */
+/* ---- higher orders ---------------------------------------------------------------------- */
 
 /* The n-th derivative of sum f(x) by tl_grad on top of tl_grad. */
 static tl_var derivative(tl_tape *t, tl_var (*f)(tl_tape *, tl_var), tl_var x, int order)
@@ -658,8 +657,7 @@ static void recorded_gradients_equal_unrecorded_ones(void **state)
     tl_params_free(params);
 }
 
-/* ---- cuts
- * -------------------------------------------------------------------------------------------- */
+/* ---- cuts ------------------------------------------------------------------------------- */
 
 static void nothing_passes_a_detached_variable(void **state)
 {
@@ -945,8 +943,7 @@ static void gradients_may_share_a_storage(void **state)
     world_free(&w);
 }
 
-/* ---- repetition, scopes, determinism
- * ---------------------------------------------------------------------- */
+/* ---- repetition, scopes, determinism ---------------------------------------------------- */
 
 static void many_scopes(void **state)
 {

@@ -3,7 +3,7 @@
 
 #include "tensor/blas.h"
 
-/* ---- matrices ------------------------------------------------------------------------ */
+/* ---- matrices --------------------------------------------------------------------------- */
 
 /* Storage with room around the matrix, so that what should stay can be looked at. */
 typedef struct field {
@@ -84,7 +84,7 @@ static void compare(const field *c, int64_t k, const char *what, int line)
                      (long long)k, (long long)i, number_at(c, i), c->number[i]);
 }
 
-/* ---- any product --------------------------------------------------------------------------- */
+/* ---- any product ------------------------------------------------------------------------ */
 
 typedef struct sizes {
     int64_t m, k, n;
@@ -152,7 +152,7 @@ static void products_in_strips(void **state)
     }
 }
 
-/* ---- packed products ------------------------------------------------------------------------- */
+/* ---- packed products -------------------------------------------------------------------- */
 
 typedef struct packed_field {
     tl_packed packed;
@@ -302,7 +302,7 @@ static void rows_do_not_mix(void **state)
     tl_threads_free(team);
 }
 
-/* ---- determinism -------------------------------------------------------------------------------- */
+/* ---- determinism ------------------------------------------------------------------------ */
 
 static void the_same_bits_with_any_team(void **state)
 {

@@ -26,7 +26,7 @@ void *aligned_alloc(size_t alignment, size_t bytes)
     return pointer;
 }
 
-/* ---- texts -------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------ */
 
 enum { LONG = 300000 }; /* bytes: read in several pieces */
 
@@ -139,8 +139,7 @@ static void a_text_that_memory_does_not_hold_is_an_error(void **state)
     }
 }
 
-/* ---- vocabularies ---------------------------------------------------------------------------------
- */
+/* ---- vocabularies ----------------------------------------------------------------------- */
 
 static tl_vocabulary vocabulary_of(const char *text)
 {
@@ -227,8 +226,7 @@ static void damaged_vocabularies_are_refused(void **state)
     }
 }
 
-/* ---- streams
- * ----------------------------------------------------------------------------------------- */
+/* ---- streams ---------------------------------------------------------------------------- */
 
 static void assert_codes(tl_tape *t, tl_var v, int64_t steps, int64_t batch, const int64_t *codes)
 {

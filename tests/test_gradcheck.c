@@ -35,7 +35,7 @@ static void agreement_is_found(void **state)
     }
 }
 
-/* ---- ops that are wrong ---------------------------------------------------------------------- */
+/* ---- ops that are wrong ----------------------------------------------------------------- */
 
 static tl_var scaled_partial(const tl_call *c, int k,
                              tl_var g) /* the derivative of sin-like x x: 2 x, times f[0] */
@@ -173,7 +173,7 @@ static void a_function_is_applied_twice(void **state)
     tl_tensor_release(last_gradient);
 }
 
-/* ---- what is not checked ----------------------------------------------------------------------- */
+/* ---- what is not checked ---------------------------------------------------------------- */
 
 static tl_var rows(tl_tape *t, const tl_var *in, void *context)
 {

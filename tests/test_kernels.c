@@ -270,7 +270,7 @@ static void tanh_keeps_tiny_numbers(void **state)
         assert_same((double)y[i], (double)x[i]);
 }
 
-/* ---- the elementwise kernels against one line each --------------------------------------- */
+/* ---- the elementwise kernels against one line each -------------------------------------- */
 
 static const struct {
     const char *name;
@@ -549,7 +549,7 @@ static void sum_into_meets_every_layout(void **state)
     }
 }
 
-/* ---- runs ----------------------------------------------------------------------------------- */
+/* ---- runs ------------------------------------------------------------------------------- */
 
 static void sums_are_kept_in_double(void **state)
 {
@@ -656,7 +656,7 @@ static void long_softmax_rows_add_up_to_one(void **state)
     free(y);
 }
 
-/* ---- optimisers ------------------------------------------------------------------------------- */
+/* ---- optimisers ------------------------------------------------------------------------- */
 
 static void sgd_step_is_its_formula(void **state)
 {

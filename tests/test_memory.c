@@ -94,7 +94,7 @@ void *aligned_alloc(size_t alignment, size_t bytes)
     return pointer;
 }
 
-/* ---- a model and a step of training --------------------------------------------------------- */
+/* ---- a model and a step of training ----------------------------------------------------- */
 
 enum { T = 9, B = 5, I = 7, H = 12, CLASSES = 11 };
 
@@ -162,7 +162,7 @@ static tl_status train(trainer *w, double *loss, tl_var *state)
     return TL_OK;
 }
 
-/* ---- no memory after the first step ------------------------------------------------------------- */
+/* ---- no memory after the first step ----------------------------------------------------- */
 
 static void later_steps_ask_for_no_memory(void **state)
 {
@@ -275,8 +275,7 @@ static void spent_gradients_are_given_back(void **state)
     assert_true(extra[1] <= extra[0] + 8000);
 }
 
-/* ---- every allocation fails once ------------------------------------------------------------------
- */
+/* ---- every allocation fails once -------------------------------------------------------- */
 
 /* All of it, from nothing to a saved file. Returns the first failure; `trained`: how far it got. */
 static tl_status life(trainer *w, const char *path)
@@ -416,8 +415,7 @@ static void a_failing_allocation_is_survived_elsewhere(void **state)
     }
 }
 
-/* ---- limits
- * ------------------------------------------------------------------------------------------ */
+/* ---- limits ----------------------------------------------------------------------------- */
 
 static void a_limit_holds(void **state)
 {
@@ -460,6 +458,27 @@ static void a_limit_holds(void **state)
     (void)done;
 }
 
+/* A weight that is sliced anew at every step must not be laid out anew at every step as well. */
+static void a_slice_of_a_weight_is_not_packed_for_one_use(void **state)
+{
+    (void)state;
+    enum { N = 96, STEPS = 20 };
+    tl_tape *t = tl_tape_new(NULL);
+    tl_tensor *both = tl_tensor_zeros(TL_F64, TL_SHAPE(2 * N, N), NULL);
+    tl_random random = tl_random_seed(5);
+    assert_int_equal(tl_random_uniform(&random, both, -0.1, 0.1), TL_OK);
+    tl_var h = tl_full(t, TL_F64, TL_SHAPE(4, N), 1), w = tl_leaf(t, both, NULL);
+    for (int step = 0; step < STEPS; step++) {
+        size_t before = tl_tape_measure(t).live;
+        h = tl_linear_op(t, h, tl_slice(t, w, 0, N, 2 * N, 1), TL_NONE);
+        assert_true(tl_tape_measure(t).live - before < N * N * sizeof(double) / 2);
+    }
+    assert_int_equal(tl_backward(t, tl_sum(t, h)), TL_OK);
+    assert_int_equal(tl_tape_status(t), TL_OK);
+    tl_tensor_release(both);
+    tl_tape_free(t);
+}
+
 static void usage_is_told(void **state)
 {
     (void)state;
@@ -494,6 +513,7 @@ int main(void)
         cmocka_unit_test(a_failing_allocation_is_survived),
         cmocka_unit_test(a_failing_allocation_is_survived_elsewhere),
         cmocka_unit_test(a_limit_holds),
+        cmocka_unit_test(a_slice_of_a_weight_is_not_packed_for_one_use),
         cmocka_unit_test(usage_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

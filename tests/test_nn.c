@@ -73,7 +73,7 @@ static void parameters_on_a_tape(void **state)
     tl_params_free(p);
 }
 
-/* ---- initial values ---------------------------------------------------------------------------- */
+/* ---- initial values --------------------------------------------------------------------- */
 
 typedef struct spread {
     double low, high, mean, deviation;
@@ -250,7 +250,7 @@ static void initial_values_of_a_network(void **state)
     }
 }
 
-/* ---- layers -------------------------------------------------------------------------------------- */
+/* ---- layers ----------------------------------------------------------------------------- */
 
 static void linear_and_embedding(void **state)
 {
@@ -295,8 +295,7 @@ static void linear_and_embedding(void **state)
     tl_params_free(p);
 }
 
-/* ---- optimisers -------------------------------------------------------------------------------------
- */
+/* ---- optimisers ------------------------------------------------------------------------- */
 
 enum { N = 5, STEPS = 3 };
 
@@ -454,8 +453,7 @@ static void norms_are_summed_in_double(void **state)
     tl_params_free(p);
 }
 
-/* ---- files
- * ----------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------ */
 
 static char path[] = "/tmp/tapeloop_test_nn_XXXXXX";
 

@@ -6,7 +6,7 @@
 
 #include "autograd/gradcheck.h"
 
-/* ---- samples -------------------------------------------------------------------------- */
+/* ---- samples ---------------------------------------------------------------------------- */
 
 #define END                                                                                            \
     {                                                                                                  \
@@ -144,7 +144,7 @@ static tl_var apply(tl_tape *t, const trial *a, const tl_var *in)
     return tl_apply(t, a->op, a->sample->count, in, &a->sample->attr);
 }
 
-/* ---- the list ------------------------------------------------------------------------------ */
+/* ---- the list --------------------------------------------------------------------------- */
 
 static const char *const without_samples[] = {"detach"};
 
@@ -178,7 +178,7 @@ static void every_op_is_complete(void **state)
     }
 }
 
-/* ---- derivatives ---------------------------------------------------------------------------- */
+/* ---- derivatives ------------------------------------------------------------------------ */
 
 static tl_var apply_trial(tl_tape *t, const tl_var *in, void *context)
 {
@@ -296,7 +296,7 @@ static void forward_mode_is_the_transpose_of_backward(void **state)
     tl_tape_free(t);
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values ----------------------------------------------------------------------------- */
 
 /* Element of x at the last of the indices, aligned at the right; sizes of one stand for all. */
 static double at(const tl_tensor *x, int ndim, const int64_t *index)
@@ -728,7 +728,7 @@ static void softmax_of_large_logits(void **state)
     tl_tape_free(t);
 }
 
-/* ---- f32 ------------------------------------------------------------------------------------- */
+/* ---- f32 -------------------------------------------------------------------------------- */
 
 /* y and the gradients of all real operands for a given gradient of y. */
 static void run_trial(tl_tape *t, const trial *a, const tl_var *in, tl_dtype dtype, tl_tensor **y,
@@ -793,7 +793,7 @@ static void f32_agrees_with_f64(void **state)
     tl_tape_free(t);
 }
 
-/* ---- strides ------------------------------------------------------------------------------------ */
+/* ---- strides ---------------------------------------------------------------------------- */
 
 /* A tensor with room around and between the numbers and the dimensions reversed, all filled with 99. */
 static tl_tensor *roomy(const tl_tensor *x)
@@ -928,8 +928,7 @@ static void views_on_the_tape_are_as_good(void **state)
     tl_tape_free(t);
 }
 
-/* ---- nothing at all -------------------------------------------------------------------------------
- */
+/* ---- nothing at all --------------------------------------------------------------------- */
 
 typedef struct zeros {
     tl_tape *t;
@@ -1038,8 +1037,7 @@ static void arrays_without_elements(void **state)
     tl_tape_free(t);
 }
 
-/* ---- bad input
- * ---------------------------------------------------------------------------------------- */
+/* ---- bad input -------------------------------------------------------------------------- */
 
 static bool is_poison(tl_tape *t, tl_var v)
 {

@@ -12,7 +12,7 @@
 
 #include "tensor/random.h"
 
-/* ---- help ------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------- */
 
 #define assert_within(actual, expected, bound) check_within((actual), (expected), (bound), __LINE__)
 
@@ -50,7 +50,7 @@ static double correlation(const tl_tensor *tensor, int64_t lag)
 
 enum { MANY = 200000 };
 
-/* ---- the generator ------------------------------------------------------------ */
+/* ---- the generator ---------------------------------------------------------------------- */
 
 /* kat_vectors of Random123, lines "philox4x32 10". */
 static void philox_gives_the_published_numbers(void **state)
@@ -140,7 +140,7 @@ static void below_is_even_for_large_bounds(void **state)
     assert_true(largest >= 0 && largest < INT64_MAX);
 }
 
-/* ---- split ---------------------------------------------------------------------- */
+/* ---- split ------------------------------------------------------------------------------ */
 
 static void split_generators_have_nothing_in_common(void **state)
 {
@@ -165,7 +165,7 @@ static void split_generators_have_nothing_in_common(void **state)
     assert_true((children[1].seed & 0xffffffff) != low);
 }
 
-/* ---- distributions ---------------------------------------------------------------- */
+/* ---- distributions ---------------------------------------------------------------------- */
 
 static void uniform_numbers(void **state)
 {
@@ -256,7 +256,7 @@ static void permutations(void **state)
     tl_tensor_release(order);
 }
 
-/* ---- number i is a function of seed and place ---------------------------------------- */
+/* ---- number i is a function of seed and place ------------------------------------------- */
 
 typedef tl_status filling(tl_random *random, tl_tensor *tensor);
 

@@ -5,7 +5,7 @@
 #include "nn/bptt.h"
 #include "nn/cells.h"
 
-/* ---- a network and its inputs ------------------------------------------------------- */
+/* ---- a network and its inputs ----------------------------------------------------------- */
 
 static const struct {
     tl_cell_kind kind;
@@ -49,7 +49,7 @@ static void net_free(net *n)
     tl_params_free(n->params);
 }
 
-/* ---- the slow twin: loops over numbers ------------------------------------------------- */
+/* ---- the slow twin: loops over numbers -------------------------------------------------- */
 
 static double parameter(const net *n, const char *what, int layer, int64_t i)
 {
@@ -165,7 +165,7 @@ static void outputs_and_states_are_the_equations(void **state)
     tl_tape_free(t);
 }
 
-/* ---- gradients ------------------------------------------------------------------------------- */
+/* ---- gradients -------------------------------------------------------------------------- */
 
 static void hold(tl_tensor **inputs, int *count, tl_tensor *x)
 {
@@ -236,7 +236,7 @@ static void gradients_of_gradients_through_time(void **state)
     }
 }
 
-/* ---- a cell of one's own: the one in cell.h -------------------------------------------------- */
+/* ---- a cell of one's own: the one in cell.h --------------------------------------------- */
 
 typedef struct minimal {
     tl_linear_layer xz, hz, xn, hn;
@@ -399,7 +399,7 @@ static void fused_gates_equal_composed_ones(void **state)
     }
 }
 
-/* ---- stretches -------------------------------------------------------------------------------- */
+/* ---- stretches -------------------------------------------------------------------------- */
 
 static void a_sequence_in_two_parts(void **state)
 {
@@ -429,7 +429,7 @@ static void a_sequence_in_two_parts(void **state)
     }
 }
 
-/* ---- truncated BPTT ---------------------------------------------------------------------------- */
+/* ---- truncated BPTT --------------------------------------------------------------------- */
 
 typedef struct job {
     net n;
@@ -605,8 +605,7 @@ static void a_long_run_needs_no_more_memory(void **state)
     net_free(&j.n);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------------
- */
+/* ---- errors ----------------------------------------------------------------------------- */
 
 static void wider_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
 {

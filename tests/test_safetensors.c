@@ -18,7 +18,7 @@
 
 #include "tensor/io_safetensors.h"
 
-/* ---- help ------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------- */
 
 /* The library takes its memory from aligned_alloc, jansson from what main() gives it: both can
  * be told to fail. */
@@ -186,7 +186,7 @@ static void release_all(int count, const tl_named_tensor *entries)
         tl_tensor_release(entries[i].tensor);
 }
 
-/* ---- there and back ------------------------------------------------------------ */
+/* ---- there and back --------------------------------------------------------------------- */
 
 static void what_is_saved_is_loaded(void **state)
 {
@@ -315,7 +315,7 @@ static void files_of_others(void **state)
     tl_tensor_file_free(&file);
 }
 
-/* ---- malformed files --------------------------------------------------------------- */
+/* ---- malformed files -------------------------------------------------------------------- */
 
 static void truncated_files(void **state)
 {
@@ -474,7 +474,7 @@ static void changed_bytes(void **state)
     release_all(2, entries);
 }
 
-/* ---- what is no file ------------------------------------------------------------------ */
+/* ---- what is no file -------------------------------------------------------------------- */
 
 static void nothing_to_load(void **state)
 {
@@ -546,7 +546,7 @@ static void what_cannot_be_saved(void **state)
     tl_tensor_release(vast);
 }
 
-/* ---- replacing an older file ------------------------------------------------------------- */
+/* ---- replacing an older file ------------------------------------------------------------ */
 
 static mode_t mode_of(const char *path)
 {
@@ -630,7 +630,7 @@ static void temporary_files_of_others_are_left_alone(void **state)
     tl_tensor_release(entry.tensor);
 }
 
-/* ---- failing memory ------------------------------------------------------------------------ */
+/* ---- failing memory --------------------------------------------------------------------- */
 
 static void saving_without_memory(void **state)
 {

@@ -10,7 +10,7 @@ static tl_tensor *counting(int64_t n)
     return x;
 }
 
-/* ---- values ------------------------------------------------------------------------------ */
+/* ---- values ----------------------------------------------------------------------------- */
 
 static void constants(void **state)
 {
@@ -115,7 +115,7 @@ static void random_numbers_come_from_the_seed(void **state)
     assert_int_equal(first[0], first[1]);
 }
 
-/* ---- variables ------------------------------------------------------------------------------- */
+/* ---- variables -------------------------------------------------------------------------- */
 
 static void old_and_foreign_variables(void **state)
 {
@@ -200,7 +200,7 @@ static void leaves_are_checked(void **state)
         tl_tensor_release(all[k]);
 }
 
-/* ---- errors -------------------------------------------------------------------------------------- */
+/* ---- errors ----------------------------------------------------------------------------- */
 
 static void the_first_error_stays(void **state)
 {
@@ -332,8 +332,7 @@ static void items_have_one_element(void **state)
     tl_tape_free(t);
 }
 
-/* ---- walks that cannot be --------------------------------------------------------------------------
- */
+/* ---- walks that cannot be --------------------------------------------------------------- */
 
 static void walks_are_refused_in_words(void **state)
 {
@@ -425,8 +424,7 @@ static void a_stretch_is_walked_once(void **state)
     tl_tensor_release(g);
 }
 
-/* ---- restart
- * ------------------------------------------------------------------------------------------- */
+/* ---- restart ---------------------------------------------------------------------------- */
 
 static void restart_keeps_values(void **state)
 {
@@ -477,8 +475,7 @@ static void a_restart_that_fails_changes_nothing(void **state)
     tl_tape_free(t);
 }
 
-/* ---- an op of one's own
- * ----------------------------------------------------------------------------------- */
+/* ---- an op of one's own ----------------------------------------------------------------- */
 
 static bool like_first(tl_call *c, tl_layout *layout)
 {
@@ -564,8 +561,7 @@ static void an_op_of_ones_own(void **state)
     tl_tensor_release(g);
 }
 
-/* ---- tapes side by side
- * ---------------------------------------------------------------------------------- */
+/* ---- tapes side by side ----------------------------------------------------------------- */
 
 static void tapes_do_not_meet(void **state)
 {

@@ -14,7 +14,7 @@
 
 #include "tensor/tensor.h"
 
-/* ---- help ------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------- */
 
 /* The library takes its memory from aligned_alloc. This program has its own, which can be told
  * to fail, and which refuses sizes that a sanitizer would stop the program for. */
@@ -92,7 +92,7 @@ static int64_t dice(int64_t sides) /* 0..sides-1 */
     return (int64_t)(dice_state >> 16) % sides;
 }
 
-/* ---- layouts ------------------------------------------------------------------ */
+/* ---- layouts ---------------------------------------------------------------------------- */
 
 static void layout_make_is_row_major(void **state)
 {
@@ -296,7 +296,7 @@ static void layout_text_has_room(void **state)
     assert_int_equal(strlen(tl_layout_text(&longest, text)), 8 * 20 + 7 + 2);
 }
 
-/* ---- making --------------------------------------------------------------------- */
+/* ---- making ----------------------------------------------------------------------------- */
 
 static void dtypes(void **state)
 {
@@ -398,7 +398,7 @@ static void out_of_memory_leaks_nothing(void **state)
     tl_tensor_release(a);
 }
 
-/* ---- references ------------------------------------------------------------------- */
+/* ---- references ------------------------------------------------------------------------- */
 
 static void views_outlive_their_origin(void **state)
 {
@@ -446,7 +446,7 @@ static void references_are_counted_across_threads(void **state)
     tl_tensor_release(view);                  /* and is freed here: the leak checker collects */
 }
 
-/* ---- views -------------------------------------------------------------------------- */
+/* ---- views ------------------------------------------------------------------------------ */
 
 static void slice_takes_what_it_says(void **state)
 {
@@ -576,7 +576,7 @@ static void expand(void **state)
     tl_tensor_release(e);
 }
 
-/* ---- reading and writing -------------------------------------------------------------- */
+/* ---- reading and writing ---------------------------------------------------------------- */
 
 /* A view of a new tensor, sliced and permuted in any way; its tensor goes to `whole`. */
 static tl_tensor *any_view(tl_dtype dtype, const int64_t shape[3], tl_tensor **whole)
@@ -738,7 +738,7 @@ static void empty_tensors_work_everywhere(void **state)
     tl_tensor_release(row);
 }
 
-/* ---- printing ---------------------------------------------------------------------------- */
+/* ---- printing --------------------------------------------------------------------------- */
 
 #define assert_prints(tensor, text) check_print((tensor), (text), __LINE__)
 

@@ -71,19 +71,27 @@ static bool add_in_place(tl_tape *t, tl_node *x, tl_node *sum, tl_var dx)
     return t->error.status == TL_OK;
 }
 
+/* Zeros of that shape, contiguous. */
+static tl_node *loose_zeros(tl_tape *t, tl_dtype dtype, const tl_layout *shape, uint32_t *id)
+{
+    tl_layout dense;
+    if (tl_layout_make(&dense, shape->ndim, shape->shape) != TL_OK)
+        return NULL;
+    const tl_layout *layout = tl_tape_layout(t, &dense);
+    tl_node *zeros = layout ? tl_loose_room(t, dtype, layout, id) : NULL;
+    if (zeros)
+        memset(zeros->data, 0, (size_t)dense.count * tl_dtype_size(dtype));
+    return zeros;
+}
+
 /* Room for a gradient that starts from zero, because its first term can be added but not yet computed.
  */
 static bool begin_zero(tl_tape *t, tl_node *x)
 {
     uint32_t id;
-    tl_layout dense;
-    if (tl_layout_make(&dense, x->layout->ndim, x->layout->shape) != TL_OK)
-        return false;
-    const tl_layout *layout = tl_tape_layout(t, &dense);
-    tl_node *zero = layout ? tl_loose_room(t, (tl_dtype)x->dtype, layout, &id) : NULL;
+    tl_node *zero = loose_zeros(t, (tl_dtype)x->dtype, x->layout, &id);
     if (!zero)
         return false;
-    memset(zero->data, 0, (size_t)dense.count * tl_dtype_size((tl_dtype)x->dtype));
     zero->refs = 1;
     x->gradient = handle_of(id);
     return true;
@@ -168,11 +176,44 @@ static void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
     }
 }
 
+/* dx[k] by a derivation on numbers, into room of its own. */
+static void derive_by_hand(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
+{
+    if (!t->unrecorded) {
+        tl_call_fail(c, TL_ERR_NO_DERIVATIVE,
+                     "its backward is written by hand, on numbers: it has a first derivative, but no "
+                     "second, and none in forward mode");
+        return;
+    }
+    const tl_node *dy = tl_node_of(t, tl_contiguous(t, g), c->op->name);
+    tl_block *room = tl_pool_get(&t->pool, (size_t)c->count * sizeof(tl_array));
+    if (!room)
+        tl_tape_no_memory(t);
+    tl_array *out = room ? tl_block_data(room) : NULL;
+    for (int k = 0; k < c->count && dy && out; k++) {
+        uint32_t id;
+        out[k] = (tl_array){NULL, c->x[k].layout, c->x[k].dtype};
+        if (!tl_call_wants(c, k))
+            continue;
+        tl_node *n = loose_zeros(t, c->x[k].dtype, c->x[k].layout, &id);
+        if (!n)
+            break;
+        out[k] = tl_node_array(n);
+        dx[k] = tl_var_of(t, id);
+    }
+    if (dy && t->error.status == TL_OK)
+        c->op->backward(c, tl_node_array(dy), out);
+    tl_pool_put(&t->pool, room);
+}
+
 static void push_terms(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
 {
     for (int k = 0; k < c->count; k++)
         dx[k] = TL_NONE;
-    c->op->vjp(c, g, dx);
+    if (c->op->vjp)
+        c->op->vjp(c, g, dx);
+    else
+        derive_by_hand(t, c, g, dx);
     for (int k = 0; k < c->count && !t->error.status; k++) {
         tl_node *x = tl_node_at(t, c->in[k].id);
         if (tl_is_none(dx[k]) || !(x->flags & NODE_NEEDS_GRADIENT))
@@ -237,7 +278,7 @@ static uint32_t complete(tl_tape *t, tl_node *n)
     n->gradient = 0;
     if (n->flags & NODE_DEFERRED) {
         tl_panel_flush(t, tl_node_at(t, id_of(handle))->data);
-        n->flags &= (unsigned)~NODE_DEFERRED & 0xffu;
+        n->flags &= NODE_ALL & ~(unsigned)NODE_DEFERRED;
     }
     return handle;
 }
@@ -372,7 +413,7 @@ static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const ui
         if (x->kept && (x->flags & NODE_ASKED))
             tl_loose_release(t, id_of(x->kept));
         x->kept = saved[k];
-        x->flags &= (unsigned)~NODE_ASKED & 0xffu;
+        x->flags &= NODE_ALL & ~(unsigned)NODE_ASKED;
     }
 }
 

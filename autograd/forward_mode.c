@@ -80,6 +80,10 @@ static tl_var along_general(const push *p, const tl_call *c, tl_var *dx)
     tl_var v = some_v(t, c->y), sum = TL_NONE, along = TL_NONE;
     for (int k = 0; k < c->count; k++)
         dx[k] = TL_NONE;
+    if (!c->op->vjp)
+        tl_call_fail(
+            c, TL_ERR_NO_DERIVATIVE,
+            "its backward is written by hand, on numbers: there is no forward mode through it");
     if (tl_tape_status(t) == TL_OK)
         c->op->vjp(c, v, dx);
     for (int k = 0; k < c->count; k++) {

@@ -51,7 +51,9 @@ typedef enum tl_op_kind {
                        mode applies the op itself to the tangent */
     TL_GENERAL,     /* anything else with a derivative */
     TL_VIEW,        /* linear, and y are x[0]'s own numbers under another layout */
-    TL_NOT_DIFFERENTIABLE
+    TL_NOT_DIFFERENTIABLE,
+    TL_COMPOSED /* a few lines of other ops, `compose`: their derivatives are its derivative, of any
+                   order. It has no node of its own: what it records stands in a scope of its name */
 } tl_op_kind;
 
 /* Operands on which the checks try an op: reals uniform in [low, high], indices below `below`. */
@@ -61,21 +63,36 @@ typedef struct tl_sample {
         int ndim;
         int64_t shape[4];
         double low, high; /* for reals */
-        int64_t below;    /* > 0: an index operand (i64) */
-    } x[4];
+        int64_t below;    /* > 0: an index operand (i64); -1: a mask (u8, zeros and ones) */
+    } x[5];
     tl_attr attr;
 } tl_sample;
 
-#define TL_NO_ATTR {{0}, {0}, 0, 0}
-#define TL_SAMPLES_END {0, {{0, {0}, 0, 0, 0}}, TL_NO_ATTR}
+#define TL_NO_ATTR                                                                                     \
+    {                                                                                                  \
+        {0}, {0}, 0, 0                                                                                 \
+    }
+#define TL_SAMPLES_END                                                                                 \
+    {                                                                                                  \
+        0, {{0, {0}, 0, 0, 0}}, TL_NO_ATTR                                                             \
+    }
 
 struct tl_op {
     const char *name;     /* as in messages and files */
     const char *equation; /* "y = tanh x" */
     tl_op_kind kind;
     int least, most; /* operands, at least 1; most < 0: any number; elementwise ops: at most 4 */
-    bool mixed;      /* operands may differ in dtype, e.g. numbers and indices */
-    bool dense;      /* operands that are not contiguous are copied first; at most 4 operands */
+
+    /* What the constants are called and where in tl_attr they stand, for tl_apply_named, dumps and
+     * files: "dim=i0 stride=i1:2 axes=i* eps=f0 keepdim=flag reduction=flag:mean,sum,none"; see
+     * named.h. */
+    const char *attributes;
+
+    bool mixed;       /* operands may differ in dtype, e.g. numbers and indices */
+    bool dense;       /* operands that are not contiguous are copied first; at most 4 operands */
+    bool any_dtype;   /* elementwise: operands have one dtype, whichever: `kernel` has four entries */
+    bool mask_result; /* elementwise: y is a mask (u8), and no derivative passes */
+    unsigned masks;   /* elementwise: bit k: operand k is a mask (u8), the others are reals */
 
     /* Sets *layout to y's shape (and c->y.dtype where it is not the first operand's), or calls
      * tl_call_fail and returns false. For a view: strides too, and c->y.data. NULL for elementwise
@@ -98,6 +115,13 @@ struct tl_op {
     /* The others: dx[k] = (dy/dx[k])' dy, for those k with tl_call_wants(c, k); dx[k] is TL_NONE on
      * entry, and may stay so for a derivative that is zero. */
     void (*vjp)(const tl_call *c, tl_var dy, tl_var *dx);
+
+    /* Instead of vjp, a derivation by hand, on numbers: dx[k] += (dy/dx[k])' dy for those k whose
+     * dx[k].data is not NULL. dy, dx[k], c->y and, for `dense` ops, c->x[k] are contiguous; dx[k] is
+     * zero on entry. It gives a first derivative and no second: asking for one is an error. */
+    void (*backward)(const tl_call *c, tl_array dy, const tl_array *dx);
+
+    tl_var (*compose)(const tl_call *c); /* for TL_COMPOSED, instead of all the above */
 
     const tl_sample *samples; /* for the checks; TL_SAMPLES_END is the last */
 };

@@ -145,6 +145,7 @@ static const tl_sample scatter_rows_samples[] = {
 const tl_op tl_op_scatter_rows = {.name = "scatter_rows",
                                   .equation = "y = 0; y[index[i]] += x[i]",
                                   .kind = TL_LINEAR,
+                                  .attributes = "rows=i0",
                                   .least = 2,
                                   .most = 2,
                                   .mixed = true,

@@ -503,6 +503,7 @@ static const tl_sample affine_samples[] = {{1, {{2, {3, 4}, -2, 2, 0}}, {{0}, {-
 const tl_op tl_op_affine = {.name = "affine",
                             .equation = "y = scale x + shift",
                             .kind = TL_ELEMENTWISE,
+                            .attributes = "scale=f0 shift=f1",
                             .least = 1,
                             .most = 1,
                             .kernel = tl_kernel_affine,

@@ -290,6 +290,7 @@ static const tl_sample linear_samples[] = {
 const tl_op tl_op_linear = {.name = "linear",
                             .equation = "y = x W' + b",
                             .kind = TL_LINEAR,
+                            .attributes = "transposed=flag",
                             .least = 2,
                             .most = 3,
                             .shape = linear_shape,

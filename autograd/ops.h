@@ -70,13 +70,15 @@ TL_API tl_var tl_sigmoid_grad(tl_tape *t, tl_var g, tl_var y); /* g y (1 - y) */
 TL_API tl_var tl_add(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_sub(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_mul(tl_tape *t, tl_var a, tl_var b);
-TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b);            /* division by zero as in IEEE 754 */
+TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b); /* division by zero as in IEEE 754 */
 /* The larger, the smaller: NaN if one is; at a tie each gets half of the gradient. */
 TL_API tl_var tl_maximum(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_minimum(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b); /* angle of the point (b, a), in (-pi, pi] */
 TL_API tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b); /* sqrt(a a + b b) without overflow */
 TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w); /* a + w (b - a) */
+
+/* ---- comparisons and masks --------------------------------------------------------------- */
 
 /* ---- shape: views, unless it says copy -------------------------------------------------- */
 
@@ -111,6 +113,10 @@ TL_API tl_var tl_mean(tl_tape *t, tl_var x); /* over all; NaN for no elements */
 /* Sums x to a shape that can be broadcast to x's: the adjoint of broadcasting. */
 TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
 
+/* ---- running sums and recurrences -------------------------------------------------------- */
+
+/* ---- order ------------------------------------------------------------------------------- */
+
 /* ---- matrix products -------------------------------------------------------------------- */
 
 /* [..,M,K] x [..,K,N]; leading dimensions are broadcast. At least two dimensions each. */
@@ -131,10 +137,15 @@ TL_API tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index);
 /* Its adjoint. x: [index.shape, E]; y: [rows,E], y[index[i]] += x[i]. */
 TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
 
+/* ---- layers without parameters of their own ---------------------------------------------- */
+
+/* ---- convolution and pooling ------------------------------------------------------------- */
+
 /* ---- recurrent cells, fused ------------------------------------------------------------- */
 
 /* gates: [B,4H] pre-activations i, f, g, o; c: [B,H]. c' = sigmoid(f) c + sigmoid(i) tanh(g),
- * h' = sigmoid(o) tanh c'; both [B,H]. The same as written out in primitives, in a fraction of the memory. */
+ * h' = sigmoid(o) tanh c'; both [B,H]. The same as written out in primitives, in a fraction of the
+ * memory. */
 TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl_var *c_next);
 
 /* ---- losses ----------------------------------------------------------------------------- */

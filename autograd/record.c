@@ -138,7 +138,7 @@ void tl_recent_sweep(tl_tape *t, uint32_t mark)
     while (t->recent.count > mark) {
         uint32_t id = t->recent.id[--t->recent.count];
         tl_node *n = tl_node_at(t, id);
-        n->flags &= (unsigned)~NODE_RECENT & 0xffu;
+        n->flags &= NODE_ALL & ~(unsigned)NODE_RECENT;
         if (n->refs == 0)
             free_loose(t, id, n);
     }
@@ -197,7 +197,7 @@ static inline bool find_operands(tl_tape *t, const tl_op *op, int count, const t
 /* A missing derivative is refused here, when the op is recorded, rather than on the way back. */
 static bool derivative_exists(tl_tape *t, const tl_op *op)
 {
-    if (op->kind == TL_ELEMENTWISE ? op->partial != NULL : op->vjp != NULL)
+    if (op->kind == TL_ELEMENTWISE ? op->partial != NULL : op->vjp || op->backward)
         return true;
     tl_tape_fail(
         t, TL_ERR_NO_DERIVATIVE,
@@ -300,24 +300,49 @@ static bool same_reals(tl_tape *t, const char *name, int count, tl_node *const *
     return true;
 }
 
+/* The dtype that chooses the kernel: that of all operands but the masks, which must agree. */
+static bool common_dtype(tl_tape *t, const tl_op *op, int count, tl_node *const *x, tl_dtype *dtype)
+{
+    int first = 0;
+    while (first < count - 1 && (op->masks >> first & 1))
+        first++;
+    *dtype = (tl_dtype)x[first]->dtype;
+    for (int k = 0; k < count; k++) {
+        tl_dtype own = (tl_dtype)x[k]->dtype;
+        bool mask = op->masks >> k & 1;
+        if (mask && own != TL_U8)
+            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operand %d is %s, not a mask (u8)", op->name, k,
+                         tl_dtype_name(own));
+        else if (!mask && !op->any_dtype && !tl_dtype_is_real(own))
+            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operand %d is %s, not a real", op->name, k,
+                         tl_dtype_name(own));
+        else if (!mask && own != *dtype)
+            tl_tape_fail(t, TL_ERR_DTYPE, "%s: operands differ in dtype: %s and %s", op->name,
+                         tl_dtype_name(*dtype), tl_dtype_name(own));
+    }
+    return t->error.status == TL_OK;
+}
+
 static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
                                 const tl_attr *attr)
 {
     tl_node *x[TL_MAP_MOST] = {NULL};
     if (!find_operands(t, op, count, in, x))
         return tl_poison(t);
-    bool alike = x[0]->layout->contiguous && x[0]->dtype <= TL_F64, needs = false;
+    bool alike = x[0]->layout->contiguous && x[0]->dtype <= TL_F64 && !op->masks, needs = false;
     for (int k = 0; k < count; k++) {
         alike = alike && x[k]->layout == x[0]->layout && x[k]->dtype == x[0]->dtype;
         needs = needs || (x[k]->flags & NODE_NEEDS_GRADIENT);
     }
     const tl_layout *layout = x[0]->layout;
-    if (!alike && (!same_reals(t, op->name, count, x) || !(layout = broadcast(t, op, count, x))))
-        return tl_poison(t);
     tl_dtype dtype = (tl_dtype)x[0]->dtype;
+    if (!alike && (!common_dtype(t, op, count, x, &dtype) || !(layout = broadcast(t, op, count, x))))
+        return tl_poison(t);
+    tl_dtype result = op->mask_result ? TL_U8 : dtype;
+    needs = needs && !op->mask_result;
     uint32_t id;
-    tl_node *y = t->unrecorded ? tl_loose_room(t, dtype, layout, &id)
-                               : record(t, op, count, in, attr, needs, dtype, layout, NULL, &id);
+    tl_node *y = t->unrecorded ? tl_loose_room(t, result, layout, &id)
+                               : record(t, op, count, in, attr, needs, result, layout, NULL, &id);
     if (!y)
         return tl_poison(t);
     const double *scalar = attr->f;
@@ -331,7 +356,7 @@ static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl
         tl_array operand[TL_MAP_MOST];
         for (int k = 0; k < count; k++) {
             tl_layout_expand(x[k]->layout, layout, &wide[k]);
-            operand[k] = (tl_array){x[k]->data, &wide[k], dtype};
+            operand[k] = (tl_array){x[k]->data, &wide[k], (tl_dtype)x[k]->dtype};
         }
         tl_map(op->kernel[dtype], count, operand, tl_node_array(y), scalar);
     }
@@ -395,7 +420,7 @@ bool tl_node_force(tl_tape *t, tl_node *n)
     n->data = call.y.data;
     n->op = NULL;
     n->attr = NULL;
-    n->flags &= (unsigned)~NODE_LAZY & 0xffu;
+    n->flags &= NODE_ALL & ~(unsigned)NODE_LAZY;
     return t->error.status == TL_OK;
 }
 
@@ -450,6 +475,18 @@ static tl_var finish(tl_call *c, const tl_layout *shape, tl_node *const *x, bool
     return tl_var_of(t, id);
 }
 
+/* Off the record there is nothing to be found again in a scope. */
+static tl_var compose(const tl_call *c)
+{
+    bool recorded = !c->tape->unrecorded;
+    if (recorded)
+        tl_scope_begin(c->tape, c->op->name, -1);
+    tl_var y = c->op->compose(c);
+    if (recorded)
+        tl_scope_end(c->tape);
+    return y;
+}
+
 static tl_var apply_general(tl_tape *t, const tl_op *op, int count, const tl_var *in,
                             const tl_attr *attr, tl_node **nodes, tl_array *x)
 {
@@ -466,6 +503,8 @@ static tl_var apply_general(tl_tape *t, const tl_op *op, int count, const tl_var
     if (count)
         call.y = (tl_array){x[0].data, NULL, x[0].dtype};
     tl_layout layout;
+    if (op->kind == TL_COMPOSED)
+        return compose(&call);
     if (!op->shape(&call, &layout))
         return tl_poison(t);
     return finish(&call, &layout, nodes, needs && op->kind != TL_NOT_DIFFERENTIABLE);

@@ -118,7 +118,8 @@ TL_API tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int coun
 /* Forward mode: the derivative of `output` along a direction, sum over k of doutput/dinputs[k] times
  * tangents[k] (each of its input's shape). Recorded, and so differentiable again. A variable that is
  * both an input and depends on another one is held to its own tangent. */
-TL_API tl_var tl_jvp(tl_tape *t, tl_var output, int count, const tl_var *inputs, const tl_var *tangents);
+TL_API tl_var tl_jvp(tl_tape *t, tl_var output, int count, const tl_var *inputs,
+                     const tl_var *tangents);
 
 /* Asks tl_backward to keep the gradient of a variable that is not a leaf. */
 TL_API void tl_keep_gradient(tl_tape *t, tl_var v);
@@ -141,9 +142,10 @@ TL_API bool tl_needs_gradient(tl_tape *t, tl_var v);
 TL_API void *tl_scratch(tl_tape *t, size_t bytes);
 
 typedef struct tl_tape_usage {
-    uint32_t variables;  /* recorded since the last reset */
-    size_t live, peak;   /* bytes in use (numbers and nodes), and their largest sum since the tape was made */
-    size_t held;         /* bytes obtained from the system */
+    uint32_t variables; /* recorded since the last reset */
+    size_t live,
+        peak;    /* bytes in use (numbers and nodes), and their largest sum since the tape was made */
+    size_t held; /* bytes obtained from the system */
     size_t system_calls; /* how often the system was asked for memory */
 } tl_tape_usage;
 

@@ -27,7 +27,8 @@ enum {
     NODE_RECENT = 16,  /* loose: on the list of those to be freed at the end of the region */
     NODE_LAZY = 32,    /* loose: not computed yet */
     NODE_SINK = 64,    /* loose: the numbers are a leaf's gradient tensor */
-    NODE_ASKED = 128   /* tl_grad asks for the gradient, for the time of its walk */
+    NODE_ASKED = 128,  /* tl_grad asks for the gradient, for the time of its walk */
+    NODE_ALL = 1023
 };
 
 #define TL_LOOSE 0x80000000u
@@ -60,12 +61,12 @@ typedef struct tl_node {
         uint32_t kept;       /* recorded: handle of the gradient kept for the user */
         uint32_t generation; /* loose: raised whenever the node is freed */
     };
-    uint32_t count : 22, dtype : 2, flags : 8;
+    uint32_t count : 20, dtype : 2, flags : 10;
 } tl_node;
 
 _Static_assert(sizeof(void *) != 8 || sizeof(tl_node) == 64, "a node is a cache line");
 
-enum { TL_MOST_OPERANDS = (1 << 22) - 1 };
+enum { TL_MOST_OPERANDS = (1 << 20) - 1 };
 
 /* A growing table whose entries never move. */
 typedef struct tl_table {

@@ -66,7 +66,7 @@ TL_KERNEL_LIST(X)
 enum { TL_MAP_MOST = 4 };
 
 /* Applies `kernel` to every element. x[k].layout must have y's shape (see tl_layout_expand);
- * strides are arbitrary, y's too. count <= TL_MAP_MOST; all of y's dtype. */
+ * strides are arbitrary, y's too. count <= TL_MAP_MOST. Dtypes are what the kernel reads and writes. */
 void tl_map(tl_kernel *kernel, int count, const tl_array *x, tl_array y, const double *scalar);
 
 /* y = x, and y += x (reals only), for two layouts of one shape; y's strides are not zero. */

@@ -16,6 +16,7 @@ typedef struct loops {
     int count, ndim;
     int64_t shape[TL_MAX_DIMS];
     int64_t stride[TL_MAP_MOST + 1][TL_MAX_DIMS];
+    int64_t size[TL_MAP_MOST + 1]; /* bytes of an element */
 } loops;
 
 static bool adjacent(const loops *l, const tl_layout *const *layout, int dim)
@@ -83,14 +84,14 @@ typedef struct task {
     void (*run)(const struct task *task, const loops *l, char *const *data);
     tl_kernel *kernel;
     const double *scalar;
-    tl_dtype dtype; /* of the output, and so of all operands */
+    tl_dtype dtype; /* of the output */
 } task;
 
 static void run_kernel(const task *t, const loops *l, char *const *data)
 {
     int last = l->ndim - 1, count = l->count;
     int64_t n = l->shape[last];
-    size_t size = tl_dtype_size(t->dtype);
+    const int64_t *size = l->size;
     _Alignas(64) char buffer[TL_MAP_MOST + 1][TILE * sizeof(double)];
     bool direct = true;
     for (int k = 0; k <= count; k++)
@@ -104,23 +105,23 @@ static void run_kernel(const task *t, const loops *l, char *const *data)
         const void *x[TL_MAP_MOST];
         for (int k = 0; k < count; k++) {
             int64_t stride = l->stride[k][last];
-            const char *here = data[k] + start * stride * (int64_t)size;
+            const char *here = data[k] + start * stride * size[k];
             if (stride != 1)
-                gather(size, tile, here, stride, buffer[k]);
+                gather((size_t)size[k], tile, here, stride, buffer[k]);
             x[k] = stride == 1 ? here : buffer[k];
         }
         int64_t stride = l->stride[count][last];
-        char *out = data[count] + start * stride * (int64_t)size;
+        char *out = data[count] + start * stride * size[count];
         t->kernel(tile, x, stride == 1 ? out : buffer[count], t->scalar);
         if (stride != 1)
-            scatter(size, tile, buffer[count], stride, out);
+            scatter((size_t)size[count], tile, buffer[count], stride, out);
     }
 }
 
 /* An odometer over all dimensions but the last. */
 static void walk(const task *t, const loops *l, char **data)
 {
-    int64_t index[TL_MAX_DIMS] = {0}, size = (int64_t)tl_dtype_size(t->dtype);
+    int64_t index[TL_MAX_DIMS] = {0};
     for (;;) {
         t->run(t, l, data);
         int dim = l->ndim - 2;
@@ -128,7 +129,7 @@ static void walk(const task *t, const loops *l, char **data)
             bool carry = ++index[dim] == l->shape[dim];
             int64_t steps = carry ? 1 - l->shape[dim] : 1;
             for (int k = 0; k <= l->count; k++)
-                data[k] += l->stride[k][dim] * steps * size;
+                data[k] += l->stride[k][dim] * steps * l->size[k];
             if (!carry)
                 break;
             index[dim] = 0;
@@ -141,14 +142,14 @@ static void walk(const task *t, const loops *l, char **data)
 static void map(const task *t, int count, const tl_array *x, tl_array y)
 {
     char *data[TL_MAP_MOST + 1];
-    const tl_layout *layout[TL_MAP_MOST + 1];
-    for (int k = 0; k < count; k++) {
-        data[k] = x[k].data;
-        layout[k] = x[k].layout;
-    }
-    data[count] = y.data;
-    layout[count] = y.layout;
+    const tl_layout *layout[TL_MAP_MOST + 1] = {NULL};
     loops l;
+    for (int k = 0; k <= count; k++) {
+        tl_array operand = k < count ? x[k] : y;
+        data[k] = operand.data;
+        layout[k] = operand.layout;
+        l.size[k] = (int64_t)tl_dtype_size(operand.dtype);
+    }
     plan(&l, count, layout);
     walk(t, &l, data);
 }

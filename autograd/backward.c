@@ -116,7 +116,7 @@ static void replace(tl_tape *t, tl_node *x, tl_var sum)
 static bool accumulate(tl_tape *t, uint32_t x_id, tl_var dx)
 {
     tl_node *x = tl_node_at(t, x_id);
-    bool to_sink = !x->op && t->walk.sinks && x->leaf->gradient;
+    bool to_sink = !x->op && t->walk.sinks && x->leaf->gradient && !(x->flags & NODE_HOOKED);
     if (!x->op && !t->walk.sinks && !(x->flags & NODE_ASKED))
         return true; /* a leaf that tl_grad was not asked about */
     if (!x->gradient) {
@@ -153,6 +153,24 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
     return tl_sum_to(t, dx, to->ndim, to->shape);
 }
 
+static bool passes(const tl_tape *t, const tl_node *n, int k)
+{
+    const tl_node *x = tl_node_at(t, tl_node_inputs(n)[k]);
+    return (x->flags & NODE_NEEDS_GRADIENT) &&
+           !((n->flags & NODE_CUT) && tl_is_stopped(t, t->walk.node, k));
+}
+
+/* The term of operand k, on its way to the operand's gradient. */
+static bool deliver(tl_tape *t, const tl_node *n, int k, tl_var dx)
+{
+    if (t->observe & OBSERVE_TRAP) {
+        const tl_node *term = tl_node_of(t, dx, n->op->name);
+        if (!term || !tl_trap(t, n->op->name, "its derivative", k, tl_node_array(term)))
+            return false;
+    }
+    return accumulate(t, tl_node_inputs(n)[k], dx);
+}
+
 /* A partial needs its operands as variables only: their numbers are not looked up. */
 static void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
@@ -164,14 +182,13 @@ static void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
         in[k] = tl_var_of(t, ids[k]);
     tl_call c = {.tape = t, .op = n->op, .count = count, .in = in, .attr = n->attr, .out = y};
     for (int k = 0; k < count; k++) {
-        const tl_node *x = tl_node_at(t, ids[k]);
-        if (!(x->flags & NODE_NEEDS_GRADIENT))
+        if (!passes(t, n, k))
             continue;
         tl_var dx = n->op->partial(&c, k, g);
         if (tl_is_none(dx))
             continue;
-        dx = fit(t, dx, x->layout);
-        if (t->error.status || !accumulate(t, ids[k], dx))
+        dx = fit(t, dx, tl_node_at(t, ids[k])->layout);
+        if (t->error.status || !deliver(t, n, k, dx))
             return;
     }
 }
@@ -206,7 +223,7 @@ static void derive_by_hand(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
     tl_pool_put(&t->pool, room);
 }
 
-static void push_terms(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
+static void push_terms(tl_tape *t, const tl_node *n, const tl_call *c, tl_var g, tl_var *dx)
 {
     for (int k = 0; k < c->count; k++)
         dx[k] = TL_NONE;
@@ -216,7 +233,7 @@ static void push_terms(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
         derive_by_hand(t, c, g, dx);
     for (int k = 0; k < c->count && !t->error.status; k++) {
         tl_node *x = tl_node_at(t, c->in[k].id);
-        if (tl_is_none(dx[k]) || !(x->flags & NODE_NEEDS_GRADIENT))
+        if (tl_is_none(dx[k]) || !passes(t, n, k))
             continue;
         const tl_node *d = tl_node_at(t, dx[k].id);
         if (!tl_layout_same_shape(d->layout, x->layout) || d->dtype != x->dtype) {
@@ -227,7 +244,7 @@ static void push_terms(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
                          tl_dtype_name((tl_dtype)x->dtype), tl_layout_text(x->layout, b));
             return;
         }
-        accumulate(t, c->in[k].id, dx[k]);
+        deliver(t, n, k, dx[k]);
     }
 }
 
@@ -250,7 +267,7 @@ static void push_general(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
     tl_call call;
     tl_node_call(t, n, in, x, &call);
     call.out = y;
-    push_terms(t, &call, g, dx);
+    push_terms(t, n, &call, g, dx);
     tl_pool_put(&t->pool, room);
 }
 
@@ -283,12 +300,37 @@ static uint32_t complete(tl_tape *t, tl_node *n)
     return handle;
 }
 
+/* What the hooks make of a complete gradient. */
+static uint32_t run_hooks(tl_tape *t, uint32_t id, uint32_t handle)
+{
+    tl_var g = tl_var_of(t, id_of(handle)), replaced = tl_run_hooks(t, id, g);
+    if (t->error.status || replaced.id == g.id)
+        return handle;
+    tl_loose_retain(t, replaced.id);
+    tl_loose_release(t, g.id);
+    return handle_of(replaced.id);
+}
+
+static void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
+{
+    double begin = t->observe & OBSERVE_PROFILE ? tl_clock() : 0;
+    if (n->op->kind == TL_ELEMENTWISE)
+        push_elementwise(t, n, y, g);
+    else
+        push_general(t, n, y, g);
+    if (t->observe & OBSERVE_PROFILE)
+        tl_profile_add(t, n->op, (tl_profile_line){.backward = tl_clock() - begin});
+}
+
 static void walk_node(tl_tape *t, uint32_t id)
 {
     tl_node *n = tl_node_at(t, id);
     uint32_t handle = complete(t, n), mark = t->recent.count;
     t->walk.pending--;
+    t->walk.node = id;
     t->scopes.current = n->scope;
+    if (n->flags & NODE_HOOKED)
+        handle = run_hooks(t, id, handle);
     if (n->flags & NODE_CONSUMED) {
         tl_tape_fail(
             t, TL_ERR_CONSUMED,
@@ -296,11 +338,7 @@ static void walk_node(tl_tape *t, uint32_t id)
             "graph before it with tl_detach, or walk the first time with tl_backward_retain",
             n->op->name);
     } else {
-        tl_var y = tl_var_of(t, id), g = tl_var_of(t, id_of(handle));
-        if (n->op->kind == TL_ELEMENTWISE)
-            push_elementwise(t, n, y, g);
-        else
-            push_general(t, n, y, g);
+        push(t, n, tl_var_of(t, id), tl_var_of(t, id_of(handle)));
         if (!t->walk.retain)
             n->flags |= NODE_CONSUMED;
     }
@@ -312,13 +350,36 @@ static void walk_node(tl_tape *t, uint32_t id)
         tl_recent_sweep(t, mark);
 }
 
+/* A hooked leaf's gradient comes to the leaf's tensor only now, as the hooks have left it. */
+static uint32_t add_to_sink(tl_tape *t, tl_node *x, uint32_t handle)
+{
+    const tl_node *g = tl_node_of(t, tl_var_of(t, id_of(handle)), "backward");
+    if (!g || !begin_sink(t, x))
+        return handle;
+    tl_add_into(tl_node_array(g), tl_node_array(tl_node_at(t, id_of(x->gradient))));
+    tl_loose_release(t, id_of(handle));
+    return complete(t, x);
+}
+
+static void finish_leaf(tl_tape *t, uint32_t id)
+{
+    tl_node *n = tl_node_at(t, id);
+    if (!n->gradient)
+        return;
+    uint32_t handle = complete(t, n);
+    if (n->flags & NODE_HOOKED) {
+        t->scopes.current = n->scope;
+        handle = run_hooks(t, id, handle);
+        if (t->walk.sinks && n->leaf->gradient && !t->error.status)
+            handle = add_to_sink(t, n, handle);
+    }
+    keep_gradient(t, n, handle);
+}
+
 static void finish_leaves(tl_tape *t)
 {
-    for (uint32_t i = 0; i < t->walk.leaves.count; i++) {
-        tl_node *n = tl_node_at(t, t->walk.leaves.id[i]);
-        if (n->gradient)
-            keep_gradient(t, n, complete(t, n));
-    }
+    for (uint32_t i = 0; i < t->walk.leaves.count && !t->error.status; i++)
+        finish_leaf(t, t->walk.leaves.id[i]);
     t->walk.leaves.count = 0;
 }
 
@@ -329,6 +390,7 @@ static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
     how.active = true;
     t->walk = how;
     uint32_t scope = t->scopes.current;
+    tl_find_changes(t);
     if (!how.create_graph)
         tl_no_record_begin(t);
     tl_loose_retain(t, seed.id); /* the caller's own numbers: shared, so never added to */
@@ -342,6 +404,7 @@ static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
     if (!how.create_graph)
         tl_no_record_end(t, 0, NULL);
     t->walk.active = false;
+    t->observe &= ~(unsigned)OBSERVE_CHANGES;
     if (!t->error.status)
         t->scopes.current = scope;
     return t->error.status;

@@ -16,13 +16,20 @@
 
 typedef struct push {
     tl_tape *tape;
+    uint32_t node;   /* whose tangent is being computed */
     tl_var *tangent; /* by id, from `first` on; TL_NONE: zero */
     uint32_t first;
 } push;
 
-static tl_var tangent_of(const push *p, uint32_t id)
+static tl_var tangent_of(const push *p, int k)
 {
-    return id & TL_LOOSE || id < p->first ? TL_NONE : p->tangent[id - p->first];
+    const tl_node *n = tl_node_at(p->tape, p->node);
+    uint32_t id = tl_node_inputs(n)[k];
+    if ((id & TL_LOOSE) || id < p->first)
+        return TL_NONE;
+    if ((n->flags & NODE_CUT) && tl_is_stopped(p->tape, p->node, k))
+        return TL_NONE;
+    return p->tangent[id - p->first];
 }
 
 static tl_var add_term(tl_tape *t, tl_var sum, tl_var term)
@@ -34,7 +41,7 @@ static tl_var along_elementwise(const push *p, const tl_call *c)
 {
     tl_var sum = TL_NONE;
     for (int k = 0; k < c->count; k++) {
-        tl_var u = tangent_of(p, c->in[k].id);
+        tl_var u = tangent_of(p, k);
         if (!tl_is_none(u))
             sum = add_term(p->tape, sum, c->op->partial(c, k, u));
     }
@@ -55,7 +62,7 @@ static bool is_linear_in_one(const tl_call *c)
 
 static tl_var along_linear(const push *p, const tl_call *c)
 {
-    tl_var in[4] = {tangent_of(p, c->in[0].id)};
+    tl_var in[4] = {tangent_of(p, 0)};
     for (int k = 1; k < c->count; k++)
         in[k] = c->in[k];
     return tl_apply(p->tape, c->op, c->count, in, c->attr);
@@ -87,7 +94,7 @@ static tl_var along_general(const push *p, const tl_call *c, tl_var *dx)
     if (tl_tape_status(t) == TL_OK)
         c->op->vjp(c, v, dx);
     for (int k = 0; k < c->count; k++) {
-        tl_var u = tangent_of(p, c->in[k].id);
+        tl_var u = tangent_of(p, k);
         if (!tl_is_none(u) && !tl_is_none(dx[k]))
             sum = add_term(t, sum, tl_sum(t, tl_mul(t, u, dx[k])));
     }
@@ -96,14 +103,14 @@ static tl_var along_general(const push *p, const tl_call *c, tl_var *dx)
     return along;
 }
 
-static tl_var along_node(const push *p, uint32_t id)
+static tl_var along_node(push *p, uint32_t id)
 {
     tl_tape *t = p->tape;
     const tl_node *n = tl_node_at(t, id);
-    const uint32_t *ids = tl_node_inputs(n);
     bool moves = false;
-    for (uint32_t k = 0; k < n->count; k++)
-        moves = moves || !tl_is_none(tangent_of(p, ids[k]));
+    p->node = t->walk.node = id;
+    for (int k = 0; k < (int)n->count; k++)
+        moves = moves || !tl_is_none(tangent_of(p, k));
     if (!moves || !(n->flags & NODE_NEEDS_GRADIENT))
         return TL_NONE;
     size_t bytes = (size_t)n->count * (2 * sizeof(tl_var) + sizeof(tl_array));
@@ -165,9 +172,11 @@ tl_var tl_jvp(tl_tape *t, tl_var output, int count, const tl_var *inputs, const 
     if (!y || t->error.status || !begin(&p, output, count, inputs, tangents))
         return tl_poison(t);
     uint32_t scope = t->scopes.current;
+    tl_find_changes(t);
     for (uint32_t id = p.first; id <= output.id && !t->error.status; id++)
         if (tl_node_at(t, id)->op && tl_is_none(p.tangent[id - p.first]))
             p.tangent[id - p.first] = along_node(&p, id);
+    t->observe &= ~(unsigned)OBSERVE_CHANGES;
     if (t->error.status)
         return tl_poison(t);
     t->scopes.current = scope;

@@ -367,7 +367,7 @@ static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl
 
 static bool is_view(const tl_op *op)
 {
-    return !op->forward;
+    return !op->forward && !op->kernel;
 }
 
 /* Lazy: while a first derivative is computed, an op that can add its result to a gradient waits
@@ -523,14 +523,8 @@ static const tl_var *make_dense(tl_tape *t, int count, const tl_var *in, tl_var 
     return dense;
 }
 
-tl_var tl_apply(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr)
+static tl_var apply(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr)
 {
-    if (t->error.status)
-        return tl_poison(t);
-    while (count > 0 && tl_is_none(in[count - 1]))
-        count--;
-    if (!attr)
-        attr = &no_attr;
     if (op->kind == TL_ELEMENTWISE)
         return apply_elementwise(t, op, count, in, attr);
     if (count <= FEW) {
@@ -550,4 +544,41 @@ tl_var tl_apply(tl_tape *t, const tl_op *op, int count, const tl_var *in, const 
     tl_var y = apply_general(t, op, count, in, attr, (tl_node **)(x + count), x);
     tl_pool_put(&t->pool, room);
     return y;
+}
+
+/* The same with what was asked for beside it. In a first derivative the ops that make it up count for
+ * the op that is walked, see backward.c. */
+static tl_var apply_observed(tl_tape *t, const tl_op *op, int count, const tl_var *in,
+                             const tl_attr *attr)
+{
+    if ((t->observe & OBSERVE_CHANGES) && !tl_refuse_changed(t, count, in))
+        return tl_poison(t);
+    bool deriving = t->walk.active && !t->walk.create_graph;
+    double begin = tl_clock();
+    tl_var y = apply(t, op, count, in, attr);
+    if (t->error.status || deriving)
+        return y;
+    const tl_node *n = tl_node_at(t, y.id);
+    if (t->observe & OBSERVE_PROFILE)
+        tl_profile_add(
+            t, op,
+            (tl_profile_line){.calls = 1,
+                              .forward = tl_clock() - begin,
+                              .bytes = is_view(op) ? 0 : bytes_of((tl_dtype)n->dtype, n->layout)});
+    if ((t->observe & OBSERVE_TRAP) && !tl_trap(t, op->name, "its result", -1, tl_node_array(n)))
+        return tl_poison(t);
+    return y;
+}
+
+tl_var tl_apply(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr)
+{
+    if (t->error.status)
+        return tl_poison(t);
+    while (count > 0 && tl_is_none(in[count - 1]))
+        count--;
+    if (!attr)
+        attr = &no_attr;
+    if (t->observe && op->kind != TL_COMPOSED)
+        return apply_observed(t, op, count, in, attr);
+    return apply(t, op, count, in, attr);
 }

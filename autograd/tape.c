@@ -62,6 +62,13 @@ void tl_tape_free(tl_tape *t)
     tl_map_free(t, &t->layouts);
     tl_map_free(t, &t->leaves);
     tl_map_free(t, &t->packed);
+    tl_map_free(t, &t->hooks);
+    tl_map_free(t, &t->stopped);
+    tl_map_free(t, &t->names);
+    tl_map_free(t, &t->untied);
+    tl_tape_profile(t, false);
+    tl_map_free(t, &t->profile);
+    tl_memory_give(&t->memory, t->untied_uses, t->untied_capacity * sizeof *t->untied_uses);
     tl_memory_give(&t->memory, t->scopes.entry, t->scopes.capacity * sizeof *t->scopes.entry);
     tl_memory_give(&t->memory, t->held, t->held_capacity * sizeof *t->held);
     tl_memory_give(&t->memory, t->panels, t->panel_capacity * sizeof *t->panels);
@@ -81,8 +88,8 @@ void tl_tape_reset(tl_tape *t)
         *n = (tl_node){.generation = n->generation + 1};
     }
     for (uint32_t i = 0; i < t->held_count; i++)
-        tl_tensor_release(t->held[i]);
-    t->loose.count = t->nodes.count = t->held_count = 0;
+        tl_tensor_release(t->held[i].tensor);
+    t->loose.count = t->nodes.count = t->held_count = t->untied_count = 0;
     t->first_free = 0;
     t->recent.count = t->regions.count = t->walk.leaves.count = 0;
     t->walk.active = false;
@@ -91,6 +98,11 @@ void tl_tape_reset(tl_tape *t)
     tl_map_clear(&t->layouts);
     tl_map_clear(&t->leaves);
     tl_map_clear(&t->packed);
+    tl_map_clear(&t->hooks);
+    tl_map_clear(&t->stopped);
+    tl_map_clear(&t->names);
+    tl_map_clear(&t->untied);
+    t->observe &= ~(unsigned)OBSERVE_CHANGES;
     t->scopes.count = t->scopes.current = 0;
     tl_arena_reset(&t->arena);
     t->generation++;
@@ -203,7 +215,7 @@ tl_status tl_tape_fail(tl_tape *t, tl_status status, const char *format, ...)
 }
 
 /* Doubles an array that the tape owns. */
-static void *grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size)
+void *tl_grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size)
 {
     uint32_t larger = *capacity ? 2 * *capacity : 64;
     void *fresh = tl_memory_get(&t->memory, larger * size);
@@ -226,7 +238,7 @@ void tl_scope_begin(tl_tape *t, const char *name, int64_t index)
         return;
     tl_scope_list *s = &t->scopes;
     if (s->count == s->capacity) {
-        tl_scope *larger = grow_array(t, s->entry, &s->capacity, sizeof *s->entry);
+        tl_scope *larger = tl_grow_array(t, s->entry, &s->capacity, sizeof *s->entry);
         if (!larger)
             return;
         s->entry = larger;
@@ -246,7 +258,7 @@ void tl_scope_end(tl_tape *t)
 bool tl_id_push(tl_tape *t, tl_id_list *list, uint32_t id)
 {
     if (list->count == list->capacity) {
-        uint32_t *larger = grow_array(t, list->id, &list->capacity, sizeof *list->id);
+        uint32_t *larger = tl_grow_array(t, list->id, &list->capacity, sizeof *list->id);
         if (!larger)
             return false;
         list->id = larger;
@@ -260,7 +272,7 @@ bool tl_table_extend(tl_tape *t, tl_table *table)
     if (table->count < table->chunks * TL_CHUNK_NODES)
         return true;
     if (table->chunks == table->capacity) {
-        tl_node **larger = grow_array(t, table->chunk, &table->capacity, sizeof *table->chunk);
+        tl_node **larger = tl_grow_array(t, table->chunk, &table->capacity, sizeof *table->chunk);
         if (!larger)
             return false;
         table->chunk = larger;
@@ -334,16 +346,25 @@ tl_node *tl_record_value(tl_tape *t, tl_dtype dtype, const tl_layout *layout, vo
     return n;
 }
 
-static bool hold(tl_tape *t, tl_tensor *tensor)
+static bool hold(tl_tape *t, tl_tensor *tensor, uint32_t id)
 {
     if (t->held_count == t->held_capacity) {
-        tl_tensor **larger = grow_array(t, t->held, &t->held_capacity, sizeof *t->held);
+        tl_held *larger = tl_grow_array(t, t->held, &t->held_capacity, sizeof *t->held);
         if (!larger)
             return false;
         t->held = larger;
     }
-    t->held[t->held_count++] = tl_tensor_retain(tensor);
+    t->held[t->held_count++] =
+        (tl_held){.tensor = tl_tensor_retain(tensor),
+                  .version = tl_tensor_version(tensor),
+                  .hash = t->watch && id != UINT32_MAX ? tl_hash_numbers(tensor) : 0,
+                  .id = id};
     return true;
+}
+
+static bool trap_value(tl_tape *t, const char *name, const tl_tensor *value)
+{
+    return !(t->observe & OBSERVE_TRAP) || tl_trap(t, name, "its", -1, tl_tensor_array(value));
 }
 
 tl_var tl_constant(tl_tape *t, tl_tensor *value)
@@ -355,7 +376,8 @@ tl_var tl_constant(tl_tape *t, tl_tensor *value)
         tl_tape_fail(t, TL_ERR_ARGUMENT, "constant: tensor is NULL");
         return tl_poison(t);
     }
-    if (!hold(t, value) || !tl_record_value(t, value->dtype, &value->layout, value->data, &id))
+    if (!tl_record_value(t, value->dtype, &value->layout, value->data, &id) || !hold(t, value, id) ||
+        !trap_value(t, "constant", value))
         return tl_poison(t);
     return tl_var_of(t, id);
 }
@@ -405,7 +427,7 @@ tl_var tl_full(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape, doubl
     return tl_var_of(t, id);
 }
 
-static tl_var new_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient)
+static tl_var new_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient, bool wants)
 {
     uint32_t id;
     tl_leaf_info *leaf = tl_arena_get(&t->arena, sizeof *leaf);
@@ -413,14 +435,13 @@ static tl_var new_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient)
         tl_tape_no_memory(t);
         return tl_poison(t);
     }
-    *leaf = (tl_leaf_info){value, gradient};
-    if (!hold(t, value) || (gradient && !hold(t, gradient)))
-        return tl_poison(t);
+    *leaf = (tl_leaf_info){.value = value, .gradient = gradient, .version = tl_tensor_version(value)};
     tl_node *n = tl_record_value(t, value->dtype, &value->layout, value->data, &id);
-    if (!n)
+    if (!n || !hold(t, value, id) || (gradient && !hold(t, gradient, UINT32_MAX)) ||
+        !trap_value(t, "leaf", value))
         return tl_poison(t);
     n->leaf = leaf;
-    n->flags = NODE_NEEDS_GRADIENT;
+    n->flags = wants ? NODE_NEEDS_GRADIENT : 0;
     return tl_var_of(t, id);
 }
 
@@ -444,23 +465,93 @@ static bool leaf_fits(tl_tape *t, const tl_tensor *value, const tl_tensor *gradi
     return t->error.status == TL_OK;
 }
 
-tl_var tl_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient)
+static uint64_t key_of(const tl_tensor *tensor)
 {
-    if (!leaf_fits(t, value, gradient))
-        return tl_poison(t);
-    uint64_t key = (uint64_t)(uintptr_t)value;
-    uintptr_t known = (uintptr_t)tl_map_find(&t->leaves, key);
+    return (uint64_t)(uintptr_t)tensor;
+}
+
+/* A known leaf whose numbers are no longer those that were recorded: some of the tape's results belong
+ * to the old ones, and so may a copy in another layout. */
+static tl_var known_leaf(tl_tape *t, uint32_t id)
+{
+    const tl_leaf_info *leaf = tl_node_at(t, id)->leaf;
+    char shape[TL_LAYOUT_TEXT];
+    if (leaf->version == tl_tensor_version(leaf->value))
+        return tl_var_of(t, id);
+    tl_tape_fail(
+        t, TL_ERR_CHANGED,
+        "leaf: the numbers of %s %s were changed since it was recorded; reset the tape before it "
+        "is used again",
+        leaf->name ? leaf->name : "a tensor", tl_layout_text(&leaf->value->layout, shape));
+    return tl_poison(t);
+}
+
+static tl_var tied_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient, bool wants)
+{
+    uintptr_t known = (uintptr_t)tl_map_find(&t->leaves, key_of(value));
     if (known)
-        return tl_var_of(t, (uint32_t)(known - 1));
-    tl_var v = new_leaf(t, value, gradient);
-    if (!t->error.status && !tl_map_insert(t, &t->leaves, key, (void *)((uintptr_t)v.id + 1)))
+        return known_leaf(t, (uint32_t)(known - 1));
+    tl_var v = new_leaf(t, value, gradient, wants);
+    if (!t->error.status && !tl_map_insert(t, &t->leaves, key_of(value), (void *)((uintptr_t)v.id + 1)))
         return tl_poison(t);
     return v;
 }
 
+/* One more use of an untied tensor. */
+static tl_var untied_use(tl_tape *t, tl_tensor *value)
+{
+    tl_var v = new_leaf(t, value, NULL, true);
+    if (t->untied_count == t->untied_capacity) {
+        tl_untied_use *larger =
+            tl_grow_array(t, t->untied_uses, &t->untied_capacity, sizeof *t->untied_uses);
+        if (!larger)
+            return tl_poison(t);
+        t->untied_uses = larger;
+    }
+    t->untied_uses[t->untied_count++] = (tl_untied_use){value, v.id};
+    return v;
+}
+
+tl_var tl_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient)
+{
+    if (!leaf_fits(t, value, gradient))
+        return tl_poison(t);
+    if (t->untied.count && tl_map_find(&t->untied, key_of(value)))
+        return untied_use(t, value);
+    return tied_leaf(t, value, gradient, true);
+}
+
+tl_var tl_leaf_frozen(tl_tape *t, tl_tensor *value)
+{
+    return leaf_fits(t, value, NULL) ? tied_leaf(t, value, NULL, false) : tl_poison(t);
+}
+
 tl_var tl_leaf_untied(tl_tape *t, tl_tensor *value)
 {
-    return leaf_fits(t, value, NULL) ? new_leaf(t, value, NULL) : tl_poison(t);
+    return leaf_fits(t, value, NULL) ? new_leaf(t, value, NULL, true) : tl_poison(t);
+}
+
+tl_status tl_untie(tl_tape *t, const tl_tensor *value)
+{
+    if (t->error.status)
+        return t->error.status;
+    if (tl_map_find(&t->leaves, key_of(value)))
+        return tl_tape_fail(t, TL_ERR_ARGUMENT,
+                            "untie: the tensor is on the tape already; untie it before its first use");
+    tl_map_insert(t, &t->untied, key_of(value), t);
+    return t->error.status;
+}
+
+int64_t tl_untied_uses(tl_tape *t, const tl_tensor *value, int64_t most, tl_var *uses)
+{
+    int64_t count = 0;
+    for (uint32_t k = 0; k < t->untied_count; k++)
+        if (t->untied_uses[k].tensor == value) {
+            if (count < most)
+                uses[count] = tl_var_of(t, t->untied_uses[k].id);
+            count++;
+        }
+    return count;
 }
 
 /* ---- reading ---------------------------------------------------------------------------- */

@@ -86,13 +86,27 @@ TL_API tl_var tl_full(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape
  * value's shape and dtype). NULL: the tape makes room for it, see tl_gradient. Called again with
  * the same tensor it returns the same variable: a parameter is one leaf, whose uses in T time
  * steps add up in one gradient. The numbers must not change before the tape is reset (or restarted):
- * step the optimiser between recordings. */
+ * step the optimiser between recordings. (TL_ERR_CHANGED, see tl_tape_watch.) */
 TL_API tl_var tl_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient);
 /* Always a new leaf: untied from other uses of the tensor, with a gradient of its own. */
 TL_API tl_var tl_leaf_untied(tl_tape *t, tl_tensor *value);
+/* One variable for all uses, as tl_leaf, but no derivative is wanted: a parameter that is not trained.
+ */
+TL_API tl_var tl_leaf_frozen(tl_tape *t, tl_tensor *value);
 
-/* The same value, through which no derivative flows. Copies nothing. */
+/* From now on, until the tape is reset, every tl_leaf of this tensor makes a leaf of its own, with a
+ * gradient of its own (see tl_gradient; the tensor that was given for the gradient is left alone):
+ * dL/dW use by use, and so time step by time step. Their sum is the gradient of the tied leaf. The
+ * tensor must not be on the tape yet. */
+TL_API tl_status tl_untie(tl_tape *t, const tl_tensor *value);
+/* How many leaves that made; the first `most` of them into `uses`, in order of use. */
+TL_API int64_t tl_untied_uses(tl_tape *t, const tl_tensor *value, int64_t most, tl_var *uses);
+
+/* The same value, through which no derivative flows. Copies nothing. Used as one op's operand it stops
+ * the derivative along that one edge. */
 TL_API tl_var tl_detach(tl_tape *t, tl_var x);
+/* The same after the fact: no derivative passes from v to its operand (0, 1, ...) any more. */
+TL_API void tl_stop_edge(tl_tape *t, tl_var v, int operand);
 
 /* Between begin and end ops compute but are not recorded: no derivative can be had through them.
  * Regions nest. Values of a region are freed at its end, but for `count` of them in `keep`,
@@ -126,6 +140,46 @@ TL_API void tl_keep_gradient(tl_tape *t, tl_var v);
 /* What tl_backward left for a leaf (added up over several calls), or for a variable of
  * tl_keep_gradient; TL_NONE if nothing. Good until the next tl_backward or reset. */
 TL_API tl_var tl_gradient(tl_tape *t, tl_var v);
+
+/* Called on the way back when the gradient of v is complete, before it is passed on or added to a
+ * leaf's gradient tensor. Returns the gradient to go on with: the one it got, another of the same shape
+ * and dtype, or TL_NONE for the one it got. `gradient` does not outlive the call: see tl_value_copy.
+ * The hook may apply ops, but not walk the tape. */
+typedef tl_var tl_hook(tl_tape *t, tl_var v, tl_var gradient, void *context);
+/* Until the tape is reset. Several hooks of a variable are called in the order in which they came. */
+TL_API void tl_hook_gradient(tl_tape *t, tl_var v, tl_hook *hook, void *context);
+
+/* ---- looking for mistakes ---------------------------------------------------------------- */
+
+/* Switches that stay until they are switched again, resets included. */
+
+/* Stop at the first NaN or infinity: TL_ERR_NOT_FINITE names the op, its scope and the element, on the
+ * way forward ("exp: element [1,2] of its result is inf"), among the values put onto the tape, and on
+ * the way back ("sqrt: element [0] of its derivative for operand 0 is inf"). Costs a look at every
+ * number. */
+TL_API void tl_tape_trap(tl_tape *t, bool on);
+
+/* A walk whose derivatives need numbers that were changed after they were recorded ends in
+ * TL_ERR_CHANGED, with the op that needs them and its scope. Always noticed: changes by functions of
+ * the library and those announced by tl_tensor_touch. With the switch on before the recording, all
+ * others too: the tape hashes (XXH3) what it holds when it is recorded, and again before the walk. */
+TL_API void tl_tape_watch(tl_tape *t, bool on);
+
+/* Counts, times and weighs every op from now on; off forgets it all. */
+TL_API void tl_tape_profile(tl_tape *t, bool on);
+
+typedef struct tl_profile_line {
+    const char *op;
+    uint64_t calls; /* recorded or computed, derivatives not counted */
+    double forward,
+        backward;   /* seconds: in its forward; in its derivative, sums of gradients included */
+    uint64_t bytes; /* of its results; views have none */
+} tl_profile_line;
+
+/* The first `most` lines, those that took longest first. Returns how many there are in all. */
+TL_API int tl_profile_lines(tl_tape *t, int most, tl_profile_line *lines);
+/* As a table with percentages. TL_ERR_IO when the stream does not take it. */
+TL_API tl_status tl_profile_print(tl_tape *t, FILE *stream);
 
 /* ---- reading ---------------------------------------------------------------------------- */
 

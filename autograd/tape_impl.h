@@ -28,6 +28,8 @@ enum {
     NODE_LAZY = 32,    /* loose: not computed yet */
     NODE_SINK = 64,    /* loose: the numbers are a leaf's gradient tensor */
     NODE_ASKED = 128,  /* tl_grad asks for the gradient, for the time of its walk */
+    NODE_HOOKED = 256, /* recorded: has hooks */
+    NODE_CUT = 512,    /* recorded: no derivative passes to some operand */
     NODE_ALL = 1023
 };
 
@@ -35,6 +37,8 @@ enum {
 
 typedef struct tl_leaf_info {
     tl_tensor *value, *gradient; /* gradient may be NULL */
+    const char *name;            /* NULL: none */
+    uint64_t version;            /* of the value when it was recorded */
 } tl_leaf_info;
 
 /* 64 bytes, one cache line. */
@@ -109,6 +113,33 @@ typedef struct tl_id_list {
     uint32_t count, capacity;
 } tl_id_list;
 
+/* A tensor whose numbers the tape uses, and what they were when it was recorded. */
+typedef struct tl_held {
+    tl_tensor *tensor;
+    uint64_t version, hash; /* hash: 0 unless the tape watches contents */
+    uint32_t id;            /* of the leaf or constant; UINT32_MAX: of a leaf's gradient */
+} tl_held;
+
+/* Called with the gradient of a variable when that is complete; the last one added comes last. */
+typedef struct tl_hook_entry {
+    tl_hook *function;
+    void *context;
+    struct tl_hook_entry *next;
+} tl_hook_entry;
+
+/* A leaf that stands for one use of an untied tensor. */
+typedef struct tl_untied_use {
+    const tl_tensor *tensor;
+    uint32_t id;
+} tl_untied_use;
+
+/* What tl_apply does beside its work, when any of it is asked for. */
+enum {
+    OBSERVE_TRAP = 1,    /* stop at the first number that is not finite */
+    OBSERVE_PROFILE = 2, /* count, time, bytes */
+    OBSERVE_CHANGES = 4  /* while walking: some held tensor was changed since it was recorded */
+};
+
 /* Rows of outer products a_r b_r' that wait to become one product, target += A' B. */
 typedef struct tl_panel {
     void *target;     /* NULL: unused */
@@ -124,6 +155,7 @@ typedef struct tl_walk {
     bool create_graph; /* record what the derivatives compute */
     bool sinks;        /* add to the gradient tensors of leaves */
     bool retain;
+    uint32_t node;     /* where the walk is */
     uint32_t pending;  /* nodes with an op whose gradient has begun */
     tl_id_list leaves; /* leaves whose gradient has begun */
 } tl_walk;
@@ -139,9 +171,15 @@ struct tl_tape {
     tl_pool pool;
     tl_memory memory;
     tl_map_table layouts, leaves, packed;
+    tl_map_table hooks, stopped, names, untied; /* by id; `untied` by tensor */
+    tl_map_table profile;                       /* op -> tl_profile_line; survives a reset */
+    unsigned observe;                           /* OBSERVE_..., survives a reset */
+    bool watch;                                 /* hash what is held; survives a reset */
     tl_scope_list scopes;
-    tl_tensor **held; /* tensors whose numbers the tape uses */
+    tl_held *held;
     uint32_t held_count, held_capacity;
+    tl_untied_use *untied_uses;
+    uint32_t untied_count, untied_capacity;
     tl_panel *panels;
     uint32_t panel_count, panel_capacity;
     tl_walk walk;
@@ -214,6 +252,27 @@ tl_node *tl_record_value(tl_tape *t, tl_dtype dtype, const tl_layout *layout, vo
 
 /* Appends the current scope to a message: " (layer 0, step 3)". */
 void tl_scope_text(const tl_tape *t, uint32_t scope, size_t size, char *text);
+
+void *tl_grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size);
+
+/* ---- observe.c -------------------------------------------------------------------------- */
+
+/* Compares all that the tape holds with what it was, and sets OBSERVE_CHANGES accordingly. */
+void tl_find_changes(tl_tape *t);
+/* False, with the error, when an operand of the rule that is being walked was changed. */
+bool tl_refuse_changed(tl_tape *t, int count, const tl_var *in);
+/* False, with the error: "exp: element [1,2] of its result is nan". */
+bool tl_trap(tl_tape *t, const char *name, const char *what, int operand, tl_array x);
+uint64_t tl_hash_numbers(const tl_tensor *x);
+double tl_clock(void); /* seconds */
+/* Adds all but the name to the op's line. */
+void tl_profile_add(tl_tape *t, const tl_op *op, tl_profile_line more);
+
+/* ---- hooks.c ---------------------------------------------------------------------------- */
+
+/* The gradient that the hooks of node `id` make of g. */
+tl_var tl_run_hooks(tl_tape *t, uint32_t id, tl_var g);
+bool tl_is_stopped(const tl_tape *t, uint32_t id, int operand);
 
 /* ---- map_table.c ------------------------------------------------------------------------ */
 

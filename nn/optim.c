@@ -90,6 +90,7 @@ void tl_optimizer_step(tl_optimizer *o)
         else
             tl_adam_step(p->dtype, p->layout.count, p->data, g->data, o->first[i]->data,
                          o->second[i]->data, &rates);
+        tl_tensor_touch(p);
     }
 }
 

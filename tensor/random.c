@@ -183,5 +183,6 @@ tl_status tl_random_permutation(tl_random *random, tl_tensor *tensor)
         element[i * stride] = element[j * stride];
         element[j * stride] = i;
     }
+    tl_tensor_touch(tensor);
     return TL_OK;
 }

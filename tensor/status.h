@@ -21,6 +21,8 @@
     X(TL_ERR_ARGUMENT, "argument out of range")                                                        \
     X(TL_ERR_STALE, "variable is not of this recording")                                               \
     X(TL_ERR_CONSUMED, "this part of the tape has been walked back already")                           \
+    X(TL_ERR_CHANGED, "numbers that are still needed were changed")                                    \
+    X(TL_ERR_NOT_FINITE, "not a number, or infinite")                                                  \
     X(TL_ERR_NO_DERIVATIVE, "op has no derivative")                                                    \
     X(TL_ERR_CHECK, "a check found a difference")                                                      \
     X(TL_ERR_IO, "file could not be read or written")                                                  \

@@ -44,8 +44,8 @@ tl_status tl_layout_make(tl_layout *layout, int ndim, const int64_t *shape)
 {
     if (ndim < 0 || ndim > TL_MAX_DIMS)
         return TL_ERR_ARGUMENT;
-    /* `shape` may be the layout's own. Of the arrays only the dimensions that there are get written: this
-     * function is called several times a time step. */
+    /* `shape` may be the layout's own. Of the arrays only the dimensions that there are get written:
+     * this function is called several times a time step. */
     int64_t stride = 1; /* counts an empty dimension as one element: [0,n,m] has strides too */
     int64_t strides[TL_MAX_DIMS], count = 1;
     for (int d = ndim - 1; d >= 0; d--) {
@@ -199,6 +199,7 @@ static bool drop_reference(int *references)
 /* The numbers follow right behind, and so start on a cache line. */
 struct tl_storage {
     _Alignas(TL_ALIGN) size_t bytes;
+    uint64_t version; /* raised whenever numbers are written */
     int references;
 };
 
@@ -216,6 +217,17 @@ void tl_tensor_release(tl_tensor *tensor)
     if (drop_reference(&tensor->storage->references))
         tl_system_give(tensor->storage);
     tl_system_give(tensor);
+}
+
+void tl_tensor_touch(tl_tensor *tensor)
+{
+    if (tensor->storage)
+        tensor->storage->version++;
+}
+
+uint64_t tl_tensor_version(const tl_tensor *tensor)
+{
+    return tensor->storage ? tensor->storage->version : 0;
 }
 
 /* ---- making ----------------------------------------------------------------------------- */
@@ -581,6 +593,7 @@ tl_status tl_tensor_assign(tl_tensor *target, const tl_tensor *source, tl_error 
                        "tensor_assign: elements of the expanded %s target share places in memory",
                        tl_layout_text(&target->layout, of_target));
     copy_elements(target, source, &from);
+    tl_tensor_touch(target);
     return TL_OK;
 }
 
@@ -590,6 +603,7 @@ tl_status tl_tensor_fill(tl_tensor *tensor, double value)
     tl_layout everywhere = tensor->layout;
     memset(everywhere.stride, 0, sizeof everywhere.stride);
     copy_elements(tensor, &one, &everywhere);
+    tl_tensor_touch(tensor);
     return TL_OK;
 }
 
@@ -616,4 +630,5 @@ double tl_tensor_get(const tl_tensor *tensor, int64_t i)
 void tl_tensor_set(tl_tensor *tensor, int64_t i, double value)
 {
     store_row(tensor->dtype, element(tensor, i), 1, &value, 1);
+    tl_tensor_touch(tensor);
 }

@@ -121,6 +121,11 @@ TL_API tl_status tl_tensor_fill(tl_tensor *tensor, double value);
 /* Element at row-major position `i` of the view, as a double. No bounds check: see layout.count. */
 TL_API double tl_tensor_get(const tl_tensor *tensor, int64_t i);
 TL_API void tl_tensor_set(tl_tensor *tensor, int64_t i, double value);
+/* Every function of the library that writes a tensor's numbers raises the version that all views of
+ * them share; a tape finds out by it that numbers it still needs were changed. Who writes through
+ * `data` says so with tl_tensor_touch. */
+TL_API void tl_tensor_touch(tl_tensor *tensor);
+TL_API uint64_t tl_tensor_version(const tl_tensor *tensor);
 /* Nested brackets, aligned columns, long dimensions cut in the middle, as NumPy prints.
  * TL_ERR_IO when the stream does not take it. */
 TL_API tl_status tl_tensor_print(const tl_tensor *tensor, FILE *stream);

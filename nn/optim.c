@@ -84,6 +84,8 @@ void tl_optimizer_step(tl_optimizer *o)
     for (int i = 0; i < o->count; i++) {
         tl_tensor *p = o->params->entry[i]->value;
         const tl_tensor *g = o->params->entry[i]->gradient;
+        if (o->params->entry[i]->frozen)
+            continue;
         if (c->kind == TL_SGD)
             tl_sgd_step(p->dtype, p->layout.count, p->data, g->data, o->first[i]->data, c->rate,
                         c->momentum, c->weight_decay);

@@ -1,5 +1,7 @@
 #include "nn/param.h"
 
+#include "autograd/inspect.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -113,8 +115,12 @@ int64_t tl_params_elements(const tl_params *params)
 
 tl_var tl_use(tl_tape *t, const tl_param *param)
 {
-    if (param)
-        return tl_leaf(t, param->value, param->gradient);
+    if (param) {
+        tl_var v =
+            param->frozen ? tl_leaf_frozen(t, param->value) : tl_leaf(t, param->value, param->gradient);
+        tl_name(t, v, param->name);
+        return v;
+    }
     tl_tape_fail(t, TL_ERR_ARGUMENT,
                  "parameter is NULL: the model was not built, see tl_params_status");
     return tl_poison(t);

@@ -10,6 +10,7 @@
 typedef struct tl_param {
     char *name; /* "rnn.weight_ih_l0": PyTorch's names, so that files travel */
     tl_tensor *value, *gradient;
+    bool frozen; /* not trained: no gradient is computed, optimisers leave it alone. Yours to set */
 } tl_param;
 
 typedef struct tl_params {

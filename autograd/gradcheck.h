@@ -21,24 +21,35 @@
 typedef tl_var tl_function(tl_tape *t, const tl_var *in, void *context);
 
 typedef struct tl_gradcheck_options {
-    double step;      /* of the central difference; 0: 1e-6 */
-    double tolerance; /* |difference| <= tolerance (1 + |numeric|); 0: 1e-7 for order 1, 1e-5 above */
+    double step;      /* of the central difference; 0: 1e-6, for f32 1e-2 */
+    double tolerance; /* |difference| <= tolerance (1 + |numeric|); 0: 1e-7 for order 1, 1e-5 for order
+                         2, 1e-10 between the modes; for f32 2e-2, and 1e-4 between the modes */
     uint64_t seed;    /* of the weights */
 } tl_gradcheck_options;
+
+/* Why a result may mean less than it seems to. */
+enum {
+    TL_WARN_SINGLE = 1, /* an input is f32: differences of numbers so coarse tell little */
+    TL_WARN_KINK = 2,   /* the function has a kink at the point: left and right differences disagree */
+    TL_WARN_OVERLAP =
+        4 /* inputs, or elements of one, share memory: a change of one changes the other */
+};
 
 /* The worst element. */
 typedef struct tl_gradcheck_report {
     double analytic, numeric, error; /* error = |analytic - numeric| / (1 + |numeric|) */
     int input;
-    int64_t element; /* row-major */
-    int64_t checked; /* elements compared */
-    char message[TL_MESSAGE_SIZE];
+    int64_t element;   /* row-major */
+    int64_t checked;   /* elements compared */
+    unsigned warnings; /* TL_WARN_... */
+    int kink_input;    /* the first kink that was met */
+    int64_t kink_element;
+    char message[TL_MESSAGE_SIZE]; /* all of the above, in words */
 } tl_gradcheck_report;
 
 /* Compares the tape's gradient with central differences in every element of every real input; i64
- * and u8 inputs are passed on as constants. TL_ERR_CHECK when one is off, TL_ERR_DTYPE for f32
- * inputs (too coarse to tell), or the tape's own error. The inputs are changed on the way and put
- * back. options and report may be NULL. */
+ * and u8 inputs are passed on as constants. TL_ERR_CHECK when one is off, or the tape's own error. The
+ * inputs are changed on the way and put back. options and report may be NULL. */
 TL_API tl_status tl_gradcheck(tl_function *function, void *context, int count, tl_tensor *const *inputs,
                               const tl_gradcheck_options *options, tl_gradcheck_report *report);
 
@@ -46,5 +57,10 @@ TL_API tl_status tl_gradcheck(tl_function *function, void *context, int count, t
 TL_API tl_status tl_gradgradcheck(tl_function *function, void *context, int count,
                                   tl_tensor *const *inputs, const tl_gradcheck_options *options,
                                   tl_gradcheck_report *report);
+
+/* Reverse mode (analytic) against forward mode (tl_jvp, numeric), element by element: no differences of
+ * function values, and so exact to rounding. */
+TL_API tl_status tl_modecheck(tl_function *function, void *context, int count, tl_tensor *const *inputs,
+                              const tl_gradcheck_options *options, tl_gradcheck_report *report);
 
 #endif

@@ -226,12 +226,9 @@ static tl_var fails_away_from_the_middle(tl_tape *t, const tl_var *in, void *con
 static void it_refuses_what_it_cannot_check(void **state)
 {
     (void)state;
-    tl_tensor *x = reals(7, TL_SHAPE(3)), *single = tl_tensor_copy(x, TL_F32, NULL), *many[65];
-    tl_tensor *mixed[] = {x, single}, *before = tl_tensor_copy(x, TL_F64, NULL);
+    tl_tensor *x = reals(7, TL_SHAPE(3)), *many[65];
+    tl_tensor *before = tl_tensor_copy(x, TL_F64, NULL);
     tl_gradcheck_report r;
-    assert_int_equal(tl_gradcheck(energy, NULL, 2, mixed, NULL, &r), TL_ERR_DTYPE);
-    assert_string_equal(r.message,
-                        "gradcheck: inputs must be f64; differences in f32 are too coarse to tell");
     assert_int_equal(tl_gradcheck(energy, NULL, 0, NULL, NULL, &r), TL_ERR_ARGUMENT);
     for (int k = 0; k < 65; k++)
         many[k] = x;
@@ -247,7 +244,6 @@ static void it_refuses_what_it_cannot_check(void **state)
     assert_string_equal(r.message, "only here");
     assert_tensors(x, before, 0); /* put back even then */
     tl_tensor_release(x);
-    tl_tensor_release(single);
     tl_tensor_release(before);
 }
 

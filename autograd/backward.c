@@ -429,10 +429,16 @@ static tl_status backward(tl_tape *t, tl_var loss, bool retain)
     if (!(n->flags & NODE_NEEDS_GRADIENT))
         return tl_tape_fail(t, TL_ERR_ARGUMENT,
                             "backward: the loss depends on no leaf that wants a gradient");
-    tl_var seed = one_like(t, n);
-    if (t->error.status)
-        return t->error.status;
-    return walk(t, loss.id, seed, (tl_walk){.sinks = true, .retain = retain});
+    tl_no_record_begin(t); /* the seed leaves no trace on the tape */
+    uint32_t id;
+    tl_node *seed = tl_loose_room(t, (tl_dtype)n->dtype, n->layout, &id);
+    if (seed) {
+        tl_tensor one = {.data = seed->data, .layout = *n->layout, .dtype = (tl_dtype)n->dtype};
+        tl_tensor_fill(&one, 1);
+        walk(t, loss.id, tl_var_of(t, id), (tl_walk){.sinks = true, .retain = retain});
+    }
+    tl_no_record_end(t, 0, NULL);
+    return t->error.status;
 }
 
 tl_status tl_backward(tl_tape *t, tl_var loss)

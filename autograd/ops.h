@@ -112,6 +112,16 @@ TL_API tl_var tl_sum(tl_tape *t, tl_var x);  /* over all */
 TL_API tl_var tl_mean(tl_tape *t, tl_var x); /* over all; NaN for no elements */
 /* Sums x to a shape that can be broadcast to x's: the adjoint of broadcasting. */
 TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
+/* The largest, the smallest: NaN if one is; ties share the gradient evenly (PyTorch's amax). There must
+ * be elements to choose from. */
+TL_API tl_var tl_max_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_min_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_max(tl_tape *t, tl_var x); /* over all */
+TL_API tl_var tl_min(tl_tape *t, tl_var x);
+/* Where along dim it is, i64: at ties the first; NaN counts as the largest, and as the smallest. No
+ * derivative. */
+TL_API tl_var tl_argmax(tl_tape *t, tl_var x, int dim, bool keepdim);
+TL_API tl_var tl_argmin(tl_tape *t, tl_var x, int dim, bool keepdim);
 
 /* ---- running sums and recurrences -------------------------------------------------------- */
 

@@ -62,6 +62,34 @@ TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y, double
     return log(sum);
 }
 
+/* The first i with the largest sign * x[i], or the first with a NaN; n > 0. */
+TL_CLONES static int64_t R(extreme_at)(int64_t n, const real *x, real sign)
+{
+    real largest = sign * x[0];
+    int any_nan = 0;
+    TL_SIMD_MAX_ANY(largest, any_nan)
+    for (int64_t i = 0; i < n; i++) {
+        largest = sign * x[i] > largest ? sign * x[i] : largest;
+        any_nan |= x[i] != x[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (any_nan ? x[i] != x[i] : sign * x[i] == largest)
+            return i;
+    return 0;
+}
+
+/* share[i] = [x[i] = y] / how many */
+TL_CLONES static void R(ties_row)(int64_t n, const real *x, real y, real *share)
+{
+    double count = 0;
+    TL_SIMD_SUM(count)
+    for (int64_t i = 0; i < n; i++) {
+        share[i] = x[i] == y;
+        count += share[i];
+    }
+    R(scale)(n, share, (real)(1 / count));
+}
+
 TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum,
                              real decay)
 {

@@ -1,4 +1,5 @@
 """op_reduce.c"""
+import torch
 from golden import case, real, seed
 
 seed("sum")
@@ -10,3 +11,34 @@ seed("sum_to")
 case("sum_to", lambda x: x.sum_to_size(3, 1), real(2, 3, 4), shape=[3, 1])
 case("sum_to", lambda x: x.sum_to_size(4), real(3, 4), shape=[4])
 case("sum_to", lambda x: x.sum_to_size(2, 1, 5, 1), real(2, 3, 5, 4), shape=[2, 1, 5, 1])
+
+seed("mean")
+case("mean", lambda x: x.mean(1), real(2, 3, 4), axes=[1], keepdim=False)
+case("mean", lambda x: x.mean((0, 2), keepdim=True), real(2, 3, 4), axes=[2, 0], keepdim=True)
+case("mean", lambda x: x.mean(), real(3, 5), axes=[0, 1], keepdim=False)
+case("mean", lambda x: x.mean(0), real(0, 2), axes=[0], keepdim=False)
+
+ties = torch.tensor([[1.0, 3.0, 3.0, -1.0], [-0.0, 0.0, -2.0, -2.0], [5.0, 5.0, 5.0, 5.0]])
+extremes = torch.tensor([[float("inf"), 1.0, float("inf")], [-float("inf"), -float("inf"), 2.0]])
+nans = torch.tensor([[1.0, float("nan"), 2.0, float("nan")], [4.0, 3.0, 2.0, 1.0]])
+for op, f in ("max", torch.amax), ("min", torch.amin):
+    seed(op)
+    case(op, lambda x: f(x, 1), real(2, 3, 4), axes=[1], keepdim=False)
+    case(op, lambda x: f(x, (0, 2), keepdim=True), real(2, 3, 4), axes=[2, 0], keepdim=True)
+    case(op, lambda x: f(x), real(3, 5), axes=[0, 1], keepdim=False)
+    case(op, lambda x: f(x, 1), ties, axes=[1], keepdim=False)
+    case(op, lambda x: f(x, 0), ties, axes=[0], keepdim=False)
+    case(op, lambda x: f(x), ties, axes=[0, 1], keepdim=False)
+    case(op, lambda x: f(x, 1), extremes, axes=[1], keepdim=False)
+    case(op, lambda x: f(x, 1), nans, axes=[1], keepdim=False)
+    case(op, lambda x: f(x), real(), axes=[], keepdim=False)
+
+for op, f in ("argmax", torch.argmax), ("argmin", torch.argmin):
+    seed(op)
+    case(op, lambda x: f(x, 1), real(2, 3, 4), dim=1, keepdim=False)
+    case(op, lambda x: f(x, 0, keepdim=True), real(3, 4), dim=0, keepdim=True)
+    case(op, lambda x: f(x, 1), ties, dim=1, keepdim=False)
+    case(op, lambda x: f(x, 0), ties, dim=0, keepdim=False)
+    case(op, lambda x: f(x, 1), extremes, dim=1, keepdim=False)
+    case(op, lambda x: f(x, 1), nans, dim=1, keepdim=False)
+    case(op, lambda x: f(x, 1), real(0, 3), dim=1, keepdim=False)

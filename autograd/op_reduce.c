@@ -1,6 +1,7 @@
 /* op_reduce.c - many numbers become one: over any axes, i = axes, flag = keepdim. */
 #include "autograd/ops.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -142,10 +143,12 @@ static bool rows_begin(const tl_call *c, rows *r)
     tl_array x = c->x[0];
     tl_layout plain;
     *r = (rows){.n = row_length(c), .data = x.data};
-    r->count = r->n ? x.layout->count / r->n : 0;
+    r->count = 1;
+    for (int dim = 0; dim < x.layout->ndim; dim++)
+        r->count *= is_reduced(c, dim) ? 1 : x.layout->shape[dim];
     r->bytes = r->n * (int64_t)tl_dtype_size(x.dtype);
     move_axes(c, x.layout, &r->order);
-    if (r->order.contiguous || !r->order.count)
+    if (r->order.contiguous || !r->order.count) /* no elements: there may be rows, empty ones */
         return true;
     r->copy = tl_pool_get(&c->tape->pool, (size_t)(r->count * r->bytes));
     if (!r->copy) {
@@ -163,6 +166,14 @@ static void rows_end(const tl_call *c, rows *r)
 {
     if (r->copy)
         tl_pool_put(&c->tape->pool, r->copy);
+}
+
+static void put_real(tl_array y, int64_t i, double value)
+{
+    if (y.dtype == TL_F32)
+        ((float *)y.data)[i] = (float)value;
+    else
+        ((double *)y.data)[i] = value;
 }
 
 /* ---- sum -------------------------------------------------------------------------------- */
@@ -413,6 +424,346 @@ tl_var tl_max(tl_tape *t, tl_var x)
 tl_var tl_min(tl_tape *t, tl_var x)
 {
     return tl_min_axes(t, x, 0, NULL, false);
+}
+
+/* ---- prod: halves times halves; right at zeros, any order -------------------------------- */
+
+/* y = x[0] x[1] ...;  x: [n,...] */
+static tl_var product_of_first(tl_tape *t, tl_var x, int64_t n)
+{
+    tl_var odd = TL_NONE;
+    for (; n > 1; n /= 2) {
+        if (n % 2) {
+            tl_var last = tl_slice(t, x, 0, n - 1, n, 1);
+            odd = tl_is_none(odd) ? last : tl_mul(t, odd, last);
+        }
+        x = tl_mul(t, tl_slice(t, x, 0, 0, n / 2, 1), tl_slice(t, x, 0, n / 2, n / 2 * 2, 1));
+    }
+    return tl_is_none(odd) ? x : tl_mul(t, x, odd);
+}
+
+static tl_var prod_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    tl_call call = *c;
+    tl_layout y;
+    int order[TL_MAX_DIMS], to = 0;
+    if (!reduced_shape(&call, &y))
+        return tl_poison(t);
+    int64_t shape[2] = {row_length(c), y.count};
+    if (shape[0] == 0)
+        return tl_expand(t, tl_full(t, c->x[0].dtype, 0, NULL, 1), y.ndim, y.shape);
+    for (int pass = 1; pass >= 0; pass--)
+        for (int dim = 0; dim < c->x[0].layout->ndim; dim++)
+            if (is_reduced(c, dim) == (pass == 1))
+                order[to++] = dim;
+    tl_var first = tl_reshape(t, tl_permute(t, c->in[0], to, order), 2, shape);
+    return tl_reshape(t, product_of_first(t, first, shape[0]), y.ndim, y.shape);
+}
+
+const tl_op tl_op_prod = {.name = "prod",
+                          .equation = "y = product of x over the axes",
+                          .kind = TL_COMPOSED,
+                          .attributes = "axes=i* keepdim=flag",
+                          .least = 1,
+                          .most = 1,
+                          .compose = prod_compose,
+                          .samples = sum_samples};
+
+tl_var tl_prod_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_prod, x, count, axes, keepdim, 0);
+}
+
+tl_var tl_prod(tl_tape *t, tl_var x)
+{
+    return tl_prod_axes(t, x, 0, NULL, false);
+}
+
+/* ---- logsumexp: y = log sum exp x;  dx = dy exp(x - y) ----------------------------------- */
+
+static bool any_nan(tl_dtype dtype, int64_t n, const void *x)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n && sum == 0; i++)
+        sum = dtype == TL_F32 ? isnan(((const float *)x)[i]) : isnan(((const double *)x)[i]);
+    return sum != 0;
+}
+
+static void logsumexp_forward(tl_call *c)
+{
+    rows r;
+    if (!rows_begin(c, &r))
+        return;
+    for (int64_t i = 0; i < r.count; i++) {
+        double largest, rest = tl_softmax_row(c->y.dtype, r.n, r.data + i * r.bytes, NULL, &largest);
+        if (isinf(largest)) /* inf - inf has no meaning: the sum is all of one term, or of none */
+            rest = any_nan(c->y.dtype, r.n, r.data + i * r.bytes) ? NAN : 0;
+        put_real(c->y, i, largest + rest);
+    }
+    rows_end(c, &r);
+}
+
+/* Where all x are -inf, y is; any finite number in its place gives exp(x - y) = 0. */
+static void logsumexp_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_tape *t = c->tape;
+    double lowest = c->y.dtype == TL_F32 ? -(double)FLT_MAX : -DBL_MAX;
+    tl_var y = tl_clamp(t, c->out, lowest, (double)INFINITY);
+    dx[0] = tl_mul(t, spread(c, dy), tl_exp(t, tl_sub(t, c->in[0], spread(c, y))));
+}
+
+const tl_op tl_op_logsumexp = {.name = "logsumexp",
+                               .equation = "y = log of the sum of exp x over the axes",
+                               .kind = TL_GENERAL,
+                               .attributes = "axes=i* keepdim=flag",
+                               .least = 1,
+                               .most = 1,
+                               .shape = reduced_shape,
+                               .forward = logsumexp_forward,
+                               .vjp = logsumexp_vjp,
+                               .samples = sum_samples};
+
+tl_var tl_logsumexp(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_logsumexp, x, count, axes, keepdim, 0);
+}
+
+/* ---- norm: f[0] = p;  y = (sum |x|^p)^(1/p) ---------------------------------------------- *
+ *
+ *   dx = dy sign(x) (|x| / y)^(p-1), 0 where y or x is 0;  p = inf: y = max |x|, p = -inf: min |x|;
+ *   p = 0: how many are not zero */
+
+static bool norm_shape(tl_call *c, tl_layout *layout)
+{
+    double p = c->attr->f[0];
+    if (isnan(p))
+        return tl_call_fail(c, TL_ERR_ARGUMENT, "p is not a number");
+    return reduced_shape(c, layout) && ((p >= 0 && isfinite(p)) || has_elements(c));
+}
+
+static void norm_forward(tl_call *c)
+{
+    rows r;
+    if (!rows_begin(c, &r))
+        return;
+    for (int64_t i = 0; i < r.count; i++)
+        put_real(c->y, i, tl_norm_row(c->y.dtype, r.n, r.data + i * r.bytes, c->attr->f[0]));
+    rows_end(c, &r);
+}
+
+/* [x > 0], and 1 in place of a zero; for x >= 0. */
+static tl_var without_zeros(tl_tape *t, tl_var x, tl_var *positive)
+{
+    *positive = tl_step(t, x);
+    return tl_add(t, x, tl_affine(t, *positive, -1, 1));
+}
+
+static void norm_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_tape *t = c->tape;
+    tl_var x = c->in[0], g = spread(c, dy), positive, some;
+    double p = c->attr->f[0];
+    if (p == 0)
+        return;
+    if (p == 1 || isinf(p)) {
+        dx[0] = tl_mul(t, g, tl_sign(t, x));
+        if (p != 1)
+            dx[0] = tl_mul(t, dx[0], ties_of(c, tl_abs(t, x), c->out));
+        return;
+    }
+    tl_var divisor = without_zeros(t, c->out, &positive);
+    tl_var u = tl_div(t, x, spread(c, divisor));
+    g = spread(c, tl_mul(t, dy, positive));
+    if (p != 2) { /* u = sign(u) |u|^(p-1) */
+        tl_var size = without_zeros(t, tl_abs(t, u), &some);
+        tl_var power = tl_exp(t, tl_affine(t, tl_log(t, size), p - 1, 0));
+        u = tl_mul(t, tl_sign(t, u), power);
+    }
+    dx[0] = tl_mul(t, g, u);
+}
+
+static const tl_sample norm_samples[] = {{1, {{3, {2, 3, 4}, 0.2, 2, 0}}, {{1}, {1}, 1, 0}},
+                                         {1, {{3, {2, 3, 4}, -2, 2, 0}}, {{0, 2}, {2}, 2, 1}},
+                                         {1, {{2, {3, 4}, -2, 2, 0}}, {{0, 1}, {2}, 2, 0}},
+                                         {1, {{2, {3, 4}, -2, -0.2, 0}}, {{0}, {3}, 1, 0}},
+                                         {1, {{2, {3, 4}, 0.2, 2, 0}}, {{1}, {1.5}, 1, 0}},
+                                         {1, {{2, {3, 4}, 0.2, 2, 0}}, {{1}, {(double)INFINITY}, 1, 0}},
+                                         {1, {{2, {3, 4}, 0.2, 2, 0}}, {{1}, {-2}, 1, 1}},
+                                         TL_SAMPLES_END};
+
+const tl_op tl_op_norm = {.name = "norm",
+                          .equation = "y = (sum of |x|^p over the axes)^(1/p)",
+                          .kind = TL_GENERAL,
+                          .attributes = "axes=i* p=f0 keepdim=flag",
+                          .least = 1,
+                          .most = 1,
+                          .shape = norm_shape,
+                          .forward = norm_forward,
+                          .vjp = norm_vjp,
+                          .samples = norm_samples};
+
+tl_var tl_norm(tl_tape *t, tl_var x, double p, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_norm, x, count, axes, keepdim, p);
+}
+
+/* ---- var, std: f[0] = correction ----------------------------------------------------------
+ *
+ *   d = x - mean x;   var = sum d d / (n - correction);   std = |d| / sqrt(n - correction) */
+
+/* Equal numbers differ by nothing from their mean: it is taken of their distances from the first. */
+static tl_var centred(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    tl_attr keep = *c->attr;
+    tl_var first = c->in[0];
+    keep.flag = 1;
+    for (int k = 0; k < c->attr->n; k++)
+        first = tl_slice(t, first, (int)c->attr->i[k], 0, 1, 1);
+    tl_var d = tl_sub(t, c->in[0], tl_detach(t, first));
+    return tl_sub(t, d, tl_apply(t, &tl_op_mean, 1, &d, &keep));
+}
+
+static double degrees_of_freedom(const tl_call *c)
+{
+    return fmax(0, (double)row_length(c) - c->attr->f[0]);
+}
+
+static tl_var var_compose(const tl_call *c)
+{
+    if (!axes_fit(c))
+        return tl_poison(c->tape);
+    tl_var square = tl_square(c->tape, centred(c));
+    tl_var sum = tl_apply(c->tape, &tl_op_sum, 1, &square, c->attr);
+    return tl_affine(c->tape, sum, 1 / degrees_of_freedom(c), 0);
+}
+
+static tl_var std_compose(const tl_call *c)
+{
+    tl_attr two = *c->attr;
+    two.f[0] = 2;
+    if (!axes_fit(c))
+        return tl_poison(c->tape);
+    tl_var d = centred(c), norm = tl_apply(c->tape, &tl_op_norm, 1, &d, &two);
+    return tl_affine(c->tape, norm, 1 / sqrt(degrees_of_freedom(c)), 0);
+}
+
+static const tl_sample var_samples[] = {{1, {{3, {2, 3, 4}, -2, 2, 0}}, {{1}, {1}, 1, 0}},
+                                        {1, {{3, {2, 3, 4}, -2, 2, 0}}, {{0, 2}, {0}, 2, 1}},
+                                        {1, {{2, {3, 4}, -2, 2, 0}}, {{0, 1}, {1.5}, 2, 0}},
+                                        TL_SAMPLES_END};
+
+const tl_op tl_op_var = {.name = "var",
+                         .equation = "y = sum of (x - mean x)^2 over the axes / (n - correction)",
+                         .kind = TL_COMPOSED,
+                         .attributes = "axes=i* correction=f0 keepdim=flag",
+                         .least = 1,
+                         .most = 1,
+                         .compose = var_compose,
+                         .samples = var_samples};
+
+const tl_op tl_op_std = {.name = "std",
+                         .equation = "y = sqrt var x",
+                         .kind = TL_COMPOSED,
+                         .attributes = "axes=i* correction=f0 keepdim=flag",
+                         .least = 1,
+                         .most = 1,
+                         .compose = std_compose,
+                         .samples = var_samples};
+
+tl_var tl_var_axes(tl_tape *t, tl_var x, double correction, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_var, x, count, axes, keepdim, correction);
+}
+
+tl_var tl_std_axes(tl_tape *t, tl_var x, double correction, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_std, x, count, axes, keepdim, correction);
+}
+
+/* ---- any, all: of x != 0, whatever the dtype; a mask -------------------------------------- */
+
+static bool mask_shape(tl_call *c, tl_layout *layout)
+{
+    c->y.dtype = TL_U8;
+    return reduced_shape(c, layout);
+}
+
+/* Is there a number that is zero, or (`wanted`) one that is not? */
+#define FIND(ctype)                                                                                    \
+    for (int64_t i = 0; i < n && !found; i++)                                                          \
+    found = (((const ctype *)x)[i] != 0) == wanted
+
+static bool find(tl_dtype dtype, int64_t n, const void *x, bool wanted)
+{
+    bool found = false;
+    if (dtype == TL_F32)
+        FIND(float);
+    else if (dtype == TL_F64)
+        FIND(double);
+    else if (dtype == TL_I64)
+        FIND(int64_t);
+    else
+        FIND(uint8_t);
+    return found;
+}
+
+static void find_forward(tl_call *c, bool wanted)
+{
+    rows r;
+    if (!rows_begin(c, &r))
+        return;
+    for (int64_t i = 0; i < r.count; i++)
+        ((uint8_t *)c->y.data)[i] = find(c->x[0].dtype, r.n, r.data + i * r.bytes, wanted) == wanted;
+    rows_end(c, &r);
+}
+
+static void any_forward(tl_call *c)
+{
+    find_forward(c, true);
+}
+
+static void all_forward(tl_call *c)
+{
+    find_forward(c, false);
+}
+
+static const tl_sample mask_samples[] = {{1, {{3, {2, 3, 4}, 0, 0, -1}}, {{1}, {0}, 1, 0}},
+                                         {1, {{3, {2, 3, 4}, 0, 0, 2}}, {{0, 2}, {0}, 2, 1}},
+                                         {1, {{2, {3, 4}, -2, 2, 0}}, {{0, 1}, {0}, 2, 0}},
+                                         TL_SAMPLES_END};
+
+const tl_op tl_op_any = {.name = "any",
+                         .equation = "y = [some x over the axes is not 0]",
+                         .kind = TL_NOT_DIFFERENTIABLE,
+                         .attributes = "axes=i* keepdim=flag",
+                         .least = 1,
+                         .most = 1,
+                         .mixed = true,
+                         .shape = mask_shape,
+                         .forward = any_forward,
+                         .samples = mask_samples};
+
+const tl_op tl_op_all = {.name = "all",
+                         .equation = "y = [no x over the axes is 0]",
+                         .kind = TL_NOT_DIFFERENTIABLE,
+                         .attributes = "axes=i* keepdim=flag",
+                         .least = 1,
+                         .most = 1,
+                         .mixed = true,
+                         .shape = mask_shape,
+                         .forward = all_forward,
+                         .samples = mask_samples};
+
+tl_var tl_any(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_any, x, count, axes, keepdim, 0);
+}
+
+tl_var tl_all(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim)
+{
+    return apply_axes(t, &tl_op_all, x, count, axes, keepdim, 0);
 }
 
 /* ---- argmax, argmin: i[0] = dim, flag = keepdim; the first at ties, or the first NaN ------- */

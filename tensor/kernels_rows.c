@@ -13,6 +13,8 @@
 
 #define root_f32 sqrtf
 #define root_f64 sqrt
+#define size_f32 fabsf
+#define size_f64 fabs
 
 #define real    float
 #define R(name) name##_f32
@@ -72,6 +74,11 @@ void tl_ties_row(tl_dtype dtype, int64_t n, const void *x, const void *y, void *
         ties_row_f32(n, x, *(const float *)y, share);
     else
         ties_row_f64(n, x, *(const double *)y, share);
+}
+
+double tl_norm_row(tl_dtype dtype, int64_t n, const void *x, double p)
+{
+    return dtype == TL_F32 ? norm_row_f32(n, x, p) : norm_row_f64(n, x, p);
 }
 
 void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate,

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/op_dim.h"
 #include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
@@ -768,12 +769,12 @@ tl_var tl_all(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim)
 
 /* ---- argmax, argmin: i[0] = dim, flag = keepdim; the first at ties, or the first NaN ------- */
 
-/* The one dimension as a list of axes. */
+/* The one dimension as a list of axes; none for a scalar, which is one number along dimension 0. */
 static tl_call along_dim(const tl_call *c, tl_attr *axes)
 {
     tl_call along = *c;
     *axes = *c->attr;
-    axes->n = 1;
+    axes->n = !(scalar_dim(c->x[0].layout) && axes->i[0] == 0);
     along.attr = axes;
     return along;
 }
@@ -835,10 +836,10 @@ const tl_op tl_op_argmin = {.name = "argmin",
 
 tl_var tl_argmax(tl_tape *t, tl_var x, int dim, bool keepdim)
 {
-    return apply_axes(t, &tl_op_argmax, x, 1, &dim, keepdim, 0);
+    return tl_apply_along(t, &tl_op_argmax, x, dim, (tl_attr){.n = 1, .flag = keepdim});
 }
 
 tl_var tl_argmin(tl_tape *t, tl_var x, int dim, bool keepdim)
 {
-    return apply_axes(t, &tl_op_argmin, x, 1, &dim, keepdim, 0);
+    return tl_apply_along(t, &tl_op_argmin, x, dim, (tl_attr){.n = 1, .flag = keepdim});
 }

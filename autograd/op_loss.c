@@ -1,20 +1,10 @@
-/* op_loss.c - softmax and losses. */
+/* op_loss.c - losses: a number that says how far off the outputs are. */
 #include "autograd/ops.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "tensor/kernels.h"
-
-static bool like_x(tl_call *c, tl_layout *layout)
-{
-    const tl_layout *x = c->x[0].layout;
-    char shape[TL_LAYOUT_TEXT];
-    if (x->ndim == 0)
-        return tl_call_fail(c, TL_ERR_SHAPE, "wants at least one dimension, not %s",
-                            tl_layout_text(x, shape));
-    return tl_layout_make(layout, x->ndim, x->shape) == TL_OK;
-}
 
 static int64_t row_length(const tl_layout *layout)
 {
@@ -25,83 +15,6 @@ static tl_var sum_last(tl_tape *t, tl_var x)
 {
     int last = -1;
     return tl_sum_axes(t, x, 1, &last, true);
-}
-
-static const tl_sample rows_of_reals[] = {{1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR},
-                                          {1, {{1, {5}, -2, 2, 0}}, TL_NO_ATTR},
-                                          {1, {{3, {2, 3, 4}, -2, 2, 0}}, TL_NO_ATTR},
-                                          TL_SAMPLES_END};
-
-/* ---- softmax: y_i = exp x_i / sum_j exp x_j, along the last dimension ------------------- */
-
-static void softmax_forward(tl_call *c)
-{
-    int64_t n = row_length(c->y.layout), bytes = n * (int64_t)tl_dtype_size(c->y.dtype);
-    double largest;
-    for (int64_t r = 0; n && r < c->y.layout->count / n; r++)
-        tl_softmax_row(c->y.dtype, n, (const char *)c->x[0].data + r * bytes,
-                       (char *)c->y.data + r * bytes, &largest);
-}
-
-/* dx = y (dy - sum_j dy_j y_j) */
-static void softmax_vjp(const tl_call *c, tl_var dy, tl_var *dx)
-{
-    tl_tape *t = c->tape;
-    tl_var mean = sum_last(t, tl_mul(t, dy, c->out));
-    dx[0] = tl_mul(t, c->out, tl_sub(t, dy, mean));
-}
-
-const tl_op tl_op_softmax = {.name = "softmax",
-                             .equation = "y_i = exp x_i / sum_j exp x_j",
-                             .kind = TL_GENERAL,
-                             .least = 1,
-                             .most = 1,
-                             .dense = true,
-                             .shape = like_x,
-                             .forward = softmax_forward,
-                             .vjp = softmax_vjp,
-                             .samples = rows_of_reals};
-
-tl_var tl_softmax(tl_tape *t, tl_var x)
-{
-    return tl_apply(t, &tl_op_softmax, 1, &x, NULL);
-}
-
-/* ---- log_softmax: y_i = x_i - log sum_j exp x_j ----------------------------------------- */
-
-static void log_softmax_forward(tl_call *c)
-{
-    int64_t n = row_length(c->y.layout), bytes = n * (int64_t)tl_dtype_size(c->y.dtype);
-    for (int64_t r = 0; n && r < c->y.layout->count / n; r++) {
-        const void *x = (const char *)c->x[0].data + r * bytes;
-        const void *y = (char *)c->y.data + r * bytes;
-        double largest, log_sum = tl_softmax_row(c->y.dtype, n, x, NULL, &largest);
-        tl_kernel_affine[c->y.dtype](n, &x, (void *)y, (const double[2]){1, -largest});
-        tl_kernel_affine[c->y.dtype](n, &y, (void *)y, (const double[2]){1, -log_sum});
-    }
-}
-
-/* dx = dy - softmax(x) sum_j dy_j,  softmax = exp y */
-static void log_softmax_vjp(const tl_call *c, tl_var dy, tl_var *dx)
-{
-    tl_tape *t = c->tape;
-    dx[0] = tl_sub(t, dy, tl_mul(t, tl_exp(t, c->out), sum_last(t, dy)));
-}
-
-const tl_op tl_op_log_softmax = {.name = "log_softmax",
-                                 .equation = "y_i = x_i - log sum_j exp x_j",
-                                 .kind = TL_GENERAL,
-                                 .least = 1,
-                                 .most = 1,
-                                 .dense = true,
-                                 .shape = like_x,
-                                 .forward = log_softmax_forward,
-                                 .vjp = log_softmax_vjp,
-                                 .samples = rows_of_reals};
-
-tl_var tl_log_softmax(tl_tape *t, tl_var x)
-{
-    return tl_apply(t, &tl_op_log_softmax, 1, &x, NULL);
 }
 
 /* ---- cross_entropy: logits x [..,C], target k [..], flag = tl_reduction ----------------

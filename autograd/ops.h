@@ -139,6 +139,27 @@ TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
 
 /* ---- layers without parameters of their own ---------------------------------------------- */
 
+TL_API tl_var tl_softmax(tl_tape *t, tl_var x);     /* along the last dimension */
+TL_API tl_var tl_log_softmax(tl_tape *t, tl_var x); /* along the last dimension */
+TL_API tl_var tl_softmax_dim(tl_tape *t, tl_var x, int dim);
+TL_API tl_var tl_log_softmax_dim(tl_tape *t, tl_var x, int dim);
+/* Elements are zero with probability p, the others are x / (1 - p). Which ones is drawn from
+ * tl_tape_random, and is the same in every derivative. p = 0: x itself. Nothing asks whether it is
+ * training time: do not call it at other times. Srivastava et al., JMLR 2014. */
+TL_API tl_var tl_dropout(tl_tape *t, tl_var x, double p);
+/* (x - mean) / sqrt(variance + eps) weight + bias, mean and biased variance over the last `dims`
+ * dimensions, of which weight and bias have the sizes. Both may be TL_NONE; a bias wants a weight.
+ * Ba, Kiros and Hinton, "Layer normalization", 2016. */
+TL_API tl_var tl_layer_norm(tl_tape *t, tl_var x, int dims, tl_var weight, tl_var bias, double eps);
+/* x / sqrt(mean of x^2 + eps) weight, over the last `dims` dimensions; weight may be TL_NONE.
+ * Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019. */
+TL_API tl_var tl_rms_norm(tl_tape *t, tl_var x, int dims, tl_var weight, double eps);
+/* x: [N,C,..]. (x - mean) / sqrt(variance + eps) weight + bias, each [C]. mean and variance TL_NONE:
+ * those of the batch (the variance biased), and derivatives pass through them. weight and bias may be
+ * TL_NONE; a bias wants a weight. Ioffe and Szegedy, "Batch normalization", ICML 2015. */
+TL_API tl_var tl_batch_norm(tl_tape *t, tl_var x, tl_var weight, tl_var bias, tl_var mean,
+                            tl_var variance, double eps);
+
 /* ---- convolution and pooling ------------------------------------------------------------- */
 
 /* ---- recurrent cells, fused ------------------------------------------------------------- */
@@ -152,8 +173,6 @@ TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl
 
 typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_reduction;
 
-TL_API tl_var tl_softmax(tl_tape *t, tl_var x);     /* along the last dimension */
-TL_API tl_var tl_log_softmax(tl_tape *t, tl_var x); /* along the last dimension */
 /* logits: [..,C], target: i64 [..] in 0..C-1. -log softmax(logits)[target] in nats: the mean over
  * all rows, their sum, or each. */
 TL_API tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction reduction);

@@ -222,12 +222,329 @@ const tl_op tl_op_cross_entropy_grad = {.name = "cross_entropy_grad",
                                         .vjp = cross_entropy_grad_vjp,
                                         .samples = cross_entropy_grad_samples};
 
-/* ---- mse: a composition ----------------------------------------------------------------- */
+/* ---- losses that compare two arrays element by element: flag = tl_reduction ----------------- */
+
+static bool reduction_exists(const tl_call *c)
+{
+    if (c->attr->flag >= TL_REDUCE_MEAN && c->attr->flag <= TL_REDUCE_NONE)
+        return true;
+    return tl_call_fail(c, TL_ERR_ARGUMENT, "there is no reduction %d", c->attr->flag);
+}
+
+/* Operands first .. count-1 can be broadcast; their common shape goes to `wide`, if not NULL. */
+static bool broadcast_fits(const tl_call *c, int first, tl_layout *wide)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    tl_layout common = *c->x[first].layout;
+    for (int k = first + 1; k < c->count; k++) {
+        tl_layout wider;
+        if (!tl_layout_broadcast(&common, c->x[k].layout, &wider))
+            return tl_call_fail(c, TL_ERR_SHAPE, "shapes cannot be broadcast: %s and %s",
+                                tl_layout_text(&common, a), tl_layout_text(c->x[k].layout, b));
+        common = wider;
+    }
+    if (wide)
+        *wide = common;
+    return true;
+}
+
+static bool pair_fits(const tl_call *c)
+{
+    return reduction_exists(c) && broadcast_fits(c, 0, NULL);
+}
+
+static tl_var reduce(const tl_call *c, tl_var each)
+{
+    return c->attr->flag == TL_REDUCE_MEAN  ? tl_mean(c->tape, each)
+           : c->attr->flag == TL_REDUCE_SUM ? tl_sum(c->tape, each)
+                                            : each;
+}
+
+static const tl_sample pair_samples[] = {
+    {2, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, 2, 0}}, {{0}, {0.7}, 0, TL_REDUCE_MEAN}},
+    {2, {{3, {2, 3, 1}, -2, 2, 0}, {1, {4}, -2, 2, 0}}, {{0}, {0.7}, 0, TL_REDUCE_SUM}},
+    {2, {{1, {5}, -2, 2, 0}, {0, {0}, -2, 2, 0}}, {{0}, {1.3}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
+
+/* ---- mse: (a - b)^2 ----------------------------------------------------------------------- */
+
+static tl_var mse_compose(const tl_call *c)
+{
+    if (!pair_fits(c))
+        return tl_poison(c->tape);
+    return reduce(c, tl_square(c->tape, tl_sub(c->tape, c->in[0], c->in[1])));
+}
+
+const tl_op tl_op_mse = {.name = "mse",
+                         .equation = "l = (a - b)^2",
+                         .kind = TL_COMPOSED,
+                         .attributes = "reduction=flag:mean,sum,none",
+                         .least = 2,
+                         .most = 2,
+                         .compose = mse_compose,
+                         .samples = pair_samples};
 
 tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction)
 {
-    tl_var square = tl_square(t, tl_sub(t, a, b));
-    return reduction == TL_REDUCE_MEAN  ? tl_mean(t, square)
-           : reduction == TL_REDUCE_SUM ? tl_sum(t, square)
-                                        : square;
+    tl_var in[2] = {a, b};
+    return tl_apply(t, &tl_op_mse, 2, in, &(tl_attr){.flag = (int32_t)reduction});
+}
+
+/* ---- l1: |a - b| -------------------------------------------------------------------------- */
+
+static tl_var l1_compose(const tl_call *c)
+{
+    if (!pair_fits(c))
+        return tl_poison(c->tape);
+    return reduce(c, tl_abs(c->tape, tl_sub(c->tape, c->in[0], c->in[1])));
+}
+
+const tl_op tl_op_l1 = {.name = "l1",
+                        .equation = "l = |a - b|",
+                        .kind = TL_COMPOSED,
+                        .attributes = "reduction=flag:mean,sum,none",
+                        .least = 2,
+                        .most = 2,
+                        .compose = l1_compose,
+                        .samples = pair_samples};
+
+tl_var tl_l1(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction)
+{
+    tl_var in[2] = {a, b};
+    return tl_apply(t, &tl_op_l1, 2, in, &(tl_attr){.flag = (int32_t)reduction});
+}
+
+/* ---- huber: f0 = delta; smooth_l1: f0 = beta ------------------------------------------------
+ *
+ *   huber(z) = z^2 / 2 where |z| <= delta, else delta (|z| - delta / 2);   z = a - b
+ *            = k (z - k / 2),  k = clamp(z, -delta, delta)
+ *   smooth_l1(z) = huber(z) / delta with delta = beta; |z| for beta = 0 */
+
+static tl_var huber(const tl_call *c, double delta, double factor)
+{
+    tl_tape *t = c->tape;
+    tl_var z = tl_sub(t, c->in[0], c->in[1]), k = tl_clamp(t, z, -delta, delta);
+    tl_var each = tl_mul(t, tl_affine(t, k, factor, 0), tl_sub(t, z, tl_affine(t, k, 0.5, 0)));
+    return reduce(c, each);
+}
+
+static tl_var huber_compose(const tl_call *c)
+{
+    double delta = c->attr->f[0];
+    if (!(delta > 0))
+        tl_call_fail(c, TL_ERR_ARGUMENT, "delta must be positive, not %g", delta);
+    else if (pair_fits(c))
+        return huber(c, delta, 1);
+    return tl_poison(c->tape);
+}
+
+const tl_op tl_op_huber = {.name = "huber",
+                           .equation = "l = z^2 / 2 if |z| <= delta, else delta (|z| - delta / 2)",
+                           .kind = TL_COMPOSED,
+                           .attributes = "delta=f0 reduction=flag:mean,sum,none",
+                           .least = 2,
+                           .most = 2,
+                           .compose = huber_compose,
+                           .samples = pair_samples};
+
+tl_var tl_huber(tl_tape *t, tl_var a, tl_var b, double delta, tl_reduction reduction)
+{
+    tl_var in[2] = {a, b};
+    return tl_apply(t, &tl_op_huber, 2, in, &(tl_attr){.f = {delta}, .flag = (int32_t)reduction});
+}
+
+static tl_var smooth_l1_compose(const tl_call *c)
+{
+    double beta = c->attr->f[0];
+    if (!(beta >= 0))
+        tl_call_fail(c, TL_ERR_ARGUMENT, "beta must not be negative: %g", beta);
+    else if (pair_fits(c))
+        return beta > 0 ? huber(c, beta, 1 / beta) : l1_compose(c);
+    return tl_poison(c->tape);
+}
+
+const tl_op tl_op_smooth_l1 = {.name = "smooth_l1",
+                               .equation = "l = z^2 / (2 beta) if |z| < beta, else |z| - beta / 2",
+                               .kind = TL_COMPOSED,
+                               .attributes = "beta=f0 reduction=flag:mean,sum,none",
+                               .least = 2,
+                               .most = 2,
+                               .compose = smooth_l1_compose,
+                               .samples = pair_samples};
+
+tl_var tl_smooth_l1(tl_tape *t, tl_var a, tl_var b, double beta, tl_reduction reduction)
+{
+    tl_var in[2] = {a, b};
+    return tl_apply(t, &tl_op_smooth_l1, 2, in, &(tl_attr){.f = {beta}, .flag = (int32_t)reduction});
+}
+
+/* ---- hinge: f0 = margin; max(0, margin - x y), y = +-1 --------------------------------------- */
+
+static tl_var hinge_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    if (!pair_fits(c))
+        return tl_poison(t);
+    return reduce(c, tl_relu(t, tl_affine(t, tl_mul(t, c->in[0], c->in[1]), -1, c->attr->f[0])));
+}
+
+const tl_op tl_op_hinge = {.name = "hinge",
+                           .equation = "l = max(0, margin - x y)",
+                           .kind = TL_COMPOSED,
+                           .attributes = "margin=f0 reduction=flag:mean,sum,none",
+                           .least = 2,
+                           .most = 2,
+                           .compose = hinge_compose,
+                           .samples = pair_samples};
+
+tl_var tl_hinge(tl_tape *t, tl_var x, tl_var y, double margin, tl_reduction reduction)
+{
+    tl_var in[2] = {x, y};
+    return tl_apply(t, &tl_op_hinge, 2, in, &(tl_attr){.f = {margin}, .flag = (int32_t)reduction});
+}
+
+/* ---- bce: probabilities x, targets y in [0, 1], weight ----------------------------------------
+ *
+ *   l = -y max(log x, -100) - (1 - y) max(log(1 - x), -100)
+ *
+ * As PyTorch has it: the logarithms do not fall below -100, and the derivative is
+ * dl/dx = (x - y) / max(x (1 - x), 1e-12), so that a sure mistake still has a gradient. */
+
+static double log_not_below(double log_x)
+{
+    const double lowest = -100;
+    return log_x < lowest ? lowest : log_x;
+}
+
+static bool first_shape(tl_call *c, tl_layout *layout)
+{
+    return tl_layout_make(layout, c->x[0].layout->ndim, c->x[0].layout->shape) == TL_OK;
+}
+
+static void bce_forward(tl_call *c)
+{
+    for (int64_t i = 0; i < c->y.layout->count; i++) {
+        double x = read_real(c->y.dtype, c->x[0].data, i), y = read_real(c->y.dtype, c->x[1].data, i);
+        if (!(x >= 0 && x <= 1)) { /* NaN too */
+            tl_call_fail(c, TL_ERR_ARGUMENT, "%g at element %lld is not a probability", x,
+                         (long long)i);
+            return;
+        }
+        write_real(c->y.dtype, c->y.data, i,
+                   -y * log_not_below(log(x)) - (1 - y) * log_not_below(log1p(-x)));
+    }
+}
+
+static tl_var bounded_log(tl_tape *t, tl_var x)
+{
+    return tl_clamp(t, tl_log(t, x), -100, (double)INFINITY);
+}
+
+static void bce_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_tape *t = c->tape;
+    tl_var x = c->in[0], y = c->in[1], rest = tl_affine(t, x, -1, 1);
+    if (tl_call_wants(c, 0)) {
+        tl_var spread = tl_clamp(t, tl_mul(t, x, rest), 1e-12, (double)INFINITY);
+        dx[0] = tl_mul(t, dy, tl_div(t, tl_sub(t, x, y), spread));
+    }
+    if (tl_call_wants(c, 1))
+        dx[1] = tl_mul(t, dy, tl_sub(t, bounded_log(t, rest), bounded_log(t, x)));
+}
+
+/* Two arrays of one shape; no reduction. */
+static const tl_op bce_each = {.name = "bce",
+                               .equation = "l = -y log x - (1 - y) log(1 - x)",
+                               .kind = TL_GENERAL,
+                               .least = 2,
+                               .most = 2,
+                               .dense = true,
+                               .shape = first_shape,
+                               .forward = bce_forward,
+                               .vjp = bce_vjp};
+
+static tl_var bce_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    tl_layout wide;
+    tl_var in[2];
+    if (!reduction_exists(c) || !broadcast_fits(c, 0, &wide))
+        return tl_poison(t);
+    for (int k = 0; k < 2; k++)
+        in[k] = tl_expand(t, c->in[k], wide.ndim, wide.shape);
+    tl_var each = tl_apply(t, &bce_each, 2, in, NULL);
+    return reduce(c, c->count > 2 ? tl_mul(t, each, c->in[2]) : each);
+}
+
+static const tl_sample bce_samples[] = {
+    {2, {{2, {3, 4}, 0.1, 0.9, 0}, {2, {3, 4}, 0, 1, 0}}, {{0}, {0}, 0, TL_REDUCE_MEAN}},
+    {3,
+     {{2, {3, 4}, 0.1, 0.9, 0}, {1, {4}, 0, 1, 0}, {2, {3, 1}, -2, 2, 0}},
+     {{0}, {0}, 0, TL_REDUCE_SUM}},
+    {2, {{1, {4}, 0.1, 0.9, 0}, {2, {3, 1}, 0, 1, 0}}, {{0}, {0}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_bce = {.name = "bce",
+                         .equation = "l = w (-y log x - (1 - y) log(1 - x))",
+                         .kind = TL_COMPOSED,
+                         .attributes = "reduction=flag:mean,sum,none",
+                         .least = 2,
+                         .most = 3,
+                         .compose = bce_compose,
+                         .samples = bce_samples};
+
+tl_var tl_bce(tl_tape *t, tl_var x, tl_var target, tl_var weight, tl_reduction reduction)
+{
+    tl_var in[3] = {x, target, weight};
+    return tl_apply(t, &tl_op_bce, 3, in, &(tl_attr){.flag = (int32_t)reduction});
+}
+
+/* ---- bce_with_logits: logits x, targets y, weight w, positive weight p --------------------------
+ *
+ *   l = w (y p softplus(-x) + (1 - y) softplus(x)),   softplus(-x) = -log sigmoid x */
+
+static tl_var bce_with_logits_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    if (!pair_fits(c))
+        return tl_poison(t);
+    tl_var x = c->in[0], y = c->in[1];
+    tl_var hit = tl_mul(t, y, tl_softplus(t, tl_neg(t, x)));
+    tl_var miss = tl_mul(t, tl_affine(t, y, -1, 1), tl_softplus(t, x));
+    tl_var each = tl_add(t, c->count > 3 ? tl_mul(t, hit, c->in[3]) : hit, miss);
+    return reduce(c, c->count > 2 ? tl_mul(t, each, c->in[2]) : each);
+}
+
+static const tl_sample bce_with_logits_samples[] = {
+    {2, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, 0, 1, 0}}, {{0}, {0}, 0, TL_REDUCE_MEAN}},
+    {3,
+     {{2, {3, 4}, -2, 2, 0}, {1, {4}, 0, 1, 0}, {2, {3, 1}, -2, 2, 0}},
+     {{0}, {0}, 0, TL_REDUCE_SUM}},
+    {4,
+     {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, 0, 1, 0}, {0, {0}, 1, 2, 0}, {1, {4}, 0.5, 3, 0}},
+     {{0}, {0}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_bce_with_logits = {.name = "bce_with_logits",
+                                     .equation = "l = w (-p y log s(x) - (1 - y) log s(-x))",
+                                     .kind = TL_COMPOSED,
+                                     .attributes = "reduction=flag:mean,sum,none",
+                                     .least = 2,
+                                     .most = 4,
+                                     .compose = bce_with_logits_compose,
+                                     .samples = bce_with_logits_samples};
+
+/* A weight that is missing before one that is given is 1. */
+static tl_var or_one(tl_tape *t, tl_var like, tl_var weight)
+{
+    tl_array x = tl_value(t, like);
+    return tl_is_none(weight) && x.layout ? tl_full(t, x.dtype, 0, NULL, 1) : weight;
+}
+
+tl_var tl_bce_with_logits(tl_tape *t, tl_var x, tl_var target, tl_var weight, tl_var pos_weight,
+                          tl_reduction reduction)
+{
+    bool both = !tl_is_none(pos_weight);
+    tl_var in[4] = {x, target, both ? or_one(t, x, weight) : weight, pos_weight};
+    return tl_apply(t, &tl_op_bce_with_logits, 4, in, &(tl_attr){.flag = (int32_t)reduction});
 }

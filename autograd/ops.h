@@ -176,7 +176,22 @@ typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_r
 /* logits: [..,C], target: i64 [..] in 0..C-1. -log softmax(logits)[target] in nats: the mean over
  * all rows, their sum, or each. */
 TL_API tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction reduction);
-/* mean (sum, each) of (a - b)^2 over all elements. */
-TL_API tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction);
+/* Of two arrays, broadcast, element by element: the mean, the sum, or each. z = a - b. */
+TL_API tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction); /* z^2 */
+TL_API tl_var tl_l1(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction);  /* |z|; dl/dz = 0 at 0 */
+/* z^2 / 2 where |z| <= delta, else delta (|z| - delta / 2); delta > 0. Huber, 1964. */
+TL_API tl_var tl_huber(tl_tape *t, tl_var a, tl_var b, double delta, tl_reduction reduction);
+/* z^2 / (2 beta) where |z| < beta, else |z| - beta / 2; beta >= 0. */
+TL_API tl_var tl_smooth_l1(tl_tape *t, tl_var a, tl_var b, double beta, tl_reduction reduction);
+/* max(0, margin - x y) for scores x and y = +1 or -1; derivative 0 where it begins. */
+TL_API tl_var tl_hinge(tl_tape *t, tl_var x, tl_var y, double margin, tl_reduction reduction);
+/* weight (-target log x - (1 - target) log(1 - x)) for probabilities x, 0 <= x <= 1 (others are an
+ * error) and targets in [0, 1]. The logarithms stop at -100, and the derivative with respect to x at
+ * 1e12. weight may be TL_NONE. */
+TL_API tl_var tl_bce(tl_tape *t, tl_var x, tl_var target, tl_var weight, tl_reduction reduction);
+/* The same for x = sigmoid of the logits; pos_weight multiplies the first term. Both weights may be
+ * TL_NONE, and are broadcast. */
+TL_API tl_var tl_bce_with_logits(tl_tape *t, tl_var logits, tl_var target, tl_var weight,
+                                 tl_var pos_weight, tl_reduction reduction);
 
 #endif

@@ -80,6 +80,33 @@ TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w); /* a + w (b - a
 
 /* ---- comparisons and masks --------------------------------------------------------------- */
 
+/* Operands of one dtype, whichever; the result is a mask: u8, 1 where it is so, else 0. No derivative
+ * passes. NaN equals nothing, itself neither. */
+TL_API tl_var tl_eq(tl_tape *t, tl_var a, tl_var b); /* a = b */
+TL_API tl_var tl_ne(tl_tape *t, tl_var a, tl_var b); /* a != b */
+TL_API tl_var tl_lt(tl_tape *t, tl_var a, tl_var b); /* a < b */
+TL_API tl_var tl_le(tl_tape *t, tl_var a, tl_var b); /* a <= b */
+TL_API tl_var tl_gt(tl_tape *t, tl_var a, tl_var b); /* a > b */
+TL_API tl_var tl_ge(tl_tape *t, tl_var a, tl_var b); /* a >= b */
+/* The same for truth values: what is not 0 is true, NaN too. */
+TL_API tl_var tl_logical_and(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_logical_or(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_logical_xor(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_logical_not(tl_tape *t, tl_var x);
+TL_API tl_var tl_isnan(tl_tape *t, tl_var x);    /* never so for integers */
+TL_API tl_var tl_isfinite(tl_tape *t, tl_var x); /* neither infinite nor NaN */
+
+/* mask: u8, true where not 0; the others are of one dtype, whichever. The gradient goes where the value
+ * came from; the branch not chosen gets 0, even of an infinite or NaN gradient. */
+TL_API tl_var tl_where(tl_tape *t, tl_var mask, tl_var a, tl_var b); /* mask ? a : b */
+/* mask ? value : x. To integers the value is converted as tl_tensor_copy does. */
+TL_API tl_var tl_masked_fill(tl_tape *t, tl_var x, tl_var mask, double value);
+
+/* x in another dtype, converted as tl_tensor_copy does; x itself if it has that dtype. Between reals
+ * the derivative is cast back; what is cast to or from integers depends on no leaf. By name the dtype
+ * may be "same", which copies. */
+TL_API tl_var tl_cast(tl_tape *t, tl_var x, tl_dtype dtype);
+
 /* ---- shape: views, unless it says copy -------------------------------------------------- */
 
 /* x itself if its numbers lie row-major without gaps; otherwise a copy that does. */

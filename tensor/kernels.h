@@ -63,6 +63,27 @@
 TL_KERNEL_LIST(X)
 #undef X
 
+/* Those that exist for every dtype. */
+#define TL_KERNEL_ANY_LIST(X)                                                                          \
+    X(eq)                                                                                              \
+    X(ne)                                                                                              \
+    X(lt)                                                                                              \
+    X(le)                                                                                              \
+    X(gt)                                                                                              \
+    X(ge)                                                                                              \
+    X(logical_and)                                                                                     \
+    X(logical_or)                                                                                      \
+    X(logical_xor)                                                                                     \
+    X(logical_not)                                                                                     \
+    X(isnan)                                                                                           \
+    X(isfinite)                                                                                        \
+    X(where)                                                                                           \
+    X(masked_fill)
+
+#define X(name) extern tl_kernel *const tl_kernel_##name[4]; /* [TL_F32] ... [TL_U8] */
+TL_KERNEL_ANY_LIST(X)
+#undef X
+
 enum { TL_MAP_MOST = 4 };
 
 /* Applies `kernel` to every element. x[k].layout must have y's shape (see tl_layout_expand);

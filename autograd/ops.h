@@ -139,6 +139,35 @@ TL_API tl_var tl_sum(tl_tape *t, tl_var x);  /* over all */
 TL_API tl_var tl_mean(tl_tape *t, tl_var x); /* over all; NaN for no elements */
 /* Sums x to a shape that can be broadcast to x's: the adjoint of broadcasting. */
 TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
+/* The largest, the smallest: NaN if one is; ties share the gradient evenly (PyTorch's amax). There must
+ * be elements to choose from. */
+TL_API tl_var tl_max_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_min_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_max(tl_tape *t, tl_var x); /* over all */
+TL_API tl_var tl_min(tl_tape *t, tl_var x);
+/* The product, 1 of no numbers; its derivatives do not divide, and are right at zeros. */
+TL_API tl_var tl_prod_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_prod(tl_tape *t, tl_var x); /* over all */
+/* log sum exp x without overflow; -inf of no numbers. Where all x are -inf, y is, and its gradient 0.
+ */
+TL_API tl_var tl_logsumexp(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+/* (sum |x|^p)^(1/p) for any p, without overflow; inf: the largest |x|, -inf: the smallest, 0: how many
+ * are not 0. The gradient is 0 where the norm is 0, and at ties of p = +-inf shared (PyTorch's
+ * torch.linalg.vector_norm). */
+TL_API tl_var tl_norm(tl_tape *t, tl_var x, double p, int count, const int *axes, bool keepdim);
+/* sum (x - mean x)^2 / max(0, n - correction), and its square root. PyTorch's correction is 1. The
+ * gradient of std is 0 where std is 0. */
+TL_API tl_var tl_var_axes(tl_tape *t, tl_var x, double correction, int count, const int *axes,
+                          bool keepdim);
+TL_API tl_var tl_std_axes(tl_tape *t, tl_var x, double correction, int count, const int *axes,
+                          bool keepdim);
+/* Is any x, are all x other than 0? x: of any dtype; y: a mask (u8). NaN is not 0. */
+TL_API tl_var tl_any(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_all(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+/* Where along dim it is, i64: at ties the first; NaN counts as the largest, and as the smallest. No
+ * derivative. */
+TL_API tl_var tl_argmax(tl_tape *t, tl_var x, int dim, bool keepdim);
+TL_API tl_var tl_argmin(tl_tape *t, tl_var x, int dim, bool keepdim);
 
 /* ---- running sums and recurrences -------------------------------------------------------- */
 

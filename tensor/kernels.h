@@ -109,6 +109,16 @@ void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor);
  * other. */
 double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest);
 
+/* Where the largest, the smallest of n > 0 numbers is: the first of equals; the first NaN, if any. */
+int64_t tl_largest_at(tl_dtype dtype, int64_t n, const void *x);
+int64_t tl_smallest_at(tl_dtype dtype, int64_t n, const void *x);
+/* share[i] = [x[i] = *y] / how many there are of them; NaN where there is none. */
+void tl_ties_row(tl_dtype dtype, int64_t n, const void *x, const void *y, void *share);
+
+/* (sum |x|^p)^(1/p) in double, without overflow; p = 0: how many are not 0; +-inf: largest, smallest
+ * |x|. */
+double tl_norm_row(tl_dtype dtype, int64_t n, const void *x, double p);
+
 /* One row of an LSTM's gates and its derivative, see autograd/op_cell.c. */
 void tl_lstm_row(tl_dtype dtype, int64_t n, const void *a, const void *c, void *h_next, void *c_next);
 void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, const void *c_next,

@@ -62,6 +62,67 @@ TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y, double
     return log(sum);
 }
 
+/* The first i with the largest sign * x[i], or the first with a NaN; n > 0. */
+TL_CLONES static int64_t R(extreme_at)(int64_t n, const real *x, real sign)
+{
+    real largest = sign * x[0];
+    int any_nan = 0;
+    TL_SIMD_MAX_ANY(largest, any_nan)
+    for (int64_t i = 0; i < n; i++) {
+        largest = sign * x[i] > largest ? sign * x[i] : largest;
+        any_nan |= x[i] != x[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (any_nan ? x[i] != x[i] : sign * x[i] == largest)
+            return i;
+    return 0;
+}
+
+/* share[i] = [x[i] = y] / how many */
+TL_CLONES static void R(ties_row)(int64_t n, const real *x, real y, real *share)
+{
+    double count = 0;
+    TL_SIMD_SUM(count)
+    for (int64_t i = 0; i < n; i++) {
+        share[i] = x[i] == y;
+        count += share[i];
+    }
+    R(scale)(n, share, (real)(1 / count));
+}
+
+/* The largest |x[i]|, or (sign -1) the smallest; NaN if there is one. */
+TL_CLONES static double R(extreme_size)(int64_t n, const real *x, real sign)
+{
+    real largest = sign > 0 ? 0 : -(real)INFINITY;
+    int any_nan = 0;
+    TL_SIMD_MAX_ANY(largest, any_nan)
+    for (int64_t i = 0; i < n; i++) {
+        real size = sign * R(size)(x[i]);
+        largest = size > largest ? size : largest;
+        any_nan |= x[i] != x[i];
+    }
+    return any_nan ? (double)NAN : (double)(sign * largest);
+}
+
+/* Squares that neither overflow nor vanish need no scale. */
+static double R(norm_row)(int64_t n, const real *x, double p)
+{
+    double sum = 0;
+    if (p == 2 && (sum = R(sum_squares)(n, x)) > 1e-280 && sum < 1e280)
+        return sqrt(sum);
+    sum = 0;
+    for (int64_t i = 0; i < n && (p == 0 || p == 1); i++)
+        sum += p == 0 ? x[i] != 0 : fabs((double)x[i]);
+    if (p == 0 || p == 1)
+        return sum;
+    double scale = R(extreme_size)(n, x, p > 0 ? 1 : -1);
+    if (isinf(p) || isinf(scale) || isnan(scale) || scale == 0)
+        return scale;
+    for (int64_t i = 0; i < n; i++)
+        sum += pow(fabs((double)x[i]) / scale, p);
+    return scale * pow(sum, 1 / p);
+}
+
 TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum,
                              real decay)
 {

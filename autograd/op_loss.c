@@ -443,9 +443,10 @@ static tl_var bounded_log(tl_tape *t, tl_var x)
 static void bce_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
     tl_tape *t = c->tape;
+    const double least = (double)1e-12f; /* PyTorch rounds it so, in f64 too */
     tl_var x = c->in[0], y = c->in[1], rest = tl_affine(t, x, -1, 1);
     if (tl_call_wants(c, 0)) {
-        tl_var spread = tl_clamp(t, tl_mul(t, x, rest), 1e-12, (double)INFINITY);
+        tl_var spread = tl_clamp(t, tl_mul(t, x, rest), least, (double)INFINITY);
         dx[0] = tl_mul(t, dy, tl_div(t, tl_sub(t, x, y), spread));
     }
     if (tl_call_wants(c, 1))
@@ -547,4 +548,58 @@ tl_var tl_bce_with_logits(tl_tape *t, tl_var x, tl_var target, tl_var weight, tl
     bool both = !tl_is_none(pos_weight);
     tl_var in[4] = {x, target, both ? or_one(t, x, weight) : weight, pos_weight};
     return tl_apply(t, &tl_op_bce_with_logits, 4, in, &(tl_attr){.flag = (int32_t)reduction});
+}
+
+/* ---- kl_div: log-probabilities x, probabilities y, or, with i0, their logarithms ------------------
+ *
+ *   l = y (log y - x), 0 where y = 0;   l = exp(y) (y - x) */
+
+static tl_var divergence(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    tl_var x = c->in[0], y = c->in[1];
+    if (c->attr->i[0])
+        return tl_mul(t, tl_exp(t, y), tl_sub(t, y, x));
+    tl_var zero = tl_eq(t, y, tl_full(t, c->x[1].dtype, 0, NULL, 0));
+    return tl_sub(t, tl_mul(t, y, tl_log(t, tl_masked_fill(t, y, zero, 1))), tl_mul(t, y, x));
+}
+
+static tl_var kl_div_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    char text[TL_LAYOUT_TEXT];
+    tl_layout wide;
+    bool per_batch = c->attr->flag == TL_REDUCE_BATCHMEAN;
+    if ((!per_batch && !reduction_exists(c)) || !broadcast_fits(c, 0, &wide))
+        return tl_poison(t);
+    if (!per_batch)
+        return reduce(c, divergence(c));
+    if (c->x[0].layout->ndim == 0) {
+        tl_call_fail(c, TL_ERR_SHAPE, "%s has no first size to divide by",
+                     tl_layout_text(c->x[0].layout, text));
+        return tl_poison(t);
+    }
+    return tl_affine(t, tl_sum(t, divergence(c)), 1 / (double)c->x[0].layout->shape[0], 0);
+}
+
+static const tl_sample kl_div_samples[] = {
+    {2, {{2, {3, 4}, -2, 0, 0}, {2, {3, 4}, 0.1, 1, 0}}, {{0}, {0}, 0, TL_REDUCE_MEAN}},
+    {2, {{2, {3, 4}, -2, 0, 0}, {1, {4}, -2, 0, 0}}, {{1}, {0}, 0, TL_REDUCE_SUM}},
+    {2, {{1, {4}, -2, 0, 0}, {2, {3, 1}, 0.1, 1, 0}}, {{0}, {0}, 0, TL_REDUCE_NONE}},
+    {2, {{2, {3, 4}, -2, 0, 0}, {2, {3, 4}, 0.1, 1, 0}}, {{0}, {0}, 0, TL_REDUCE_BATCHMEAN}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_kl_div = {.name = "kl_div",
+                            .equation = "l = y (log y - x)",
+                            .kind = TL_COMPOSED,
+                            .attributes = "log_target=i0 reduction=flag:mean,sum,none,batchmean",
+                            .least = 2,
+                            .most = 2,
+                            .compose = kl_div_compose,
+                            .samples = kl_div_samples};
+
+tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduction reduction)
+{
+    tl_var in[2] = {x, target};
+    return tl_apply(t, &tl_op_kl_div, 2, in, &(tl_attr){.i = {log_target}, .flag = (int32_t)reduction});
 }

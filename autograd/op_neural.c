@@ -380,3 +380,163 @@ tl_var tl_batch_norm(tl_tape *t, tl_var x, tl_var weight, tl_var bias, tl_var me
     return tl_apply(t, &tl_op_batch_norm, given ? 5 : 3, given ? in : own,
                     &(tl_attr){.f = {eps}, .flag = given});
 }
+
+/* ---- scaled_dot_product_attention: q [..,L,E], k [..,S,E], v [..,S,V], mask u8 to [..,L,S] ------
+ *
+ *   y = softmax(f0 q k') v,  over those keys that the mask (or, with flag, l >= s) lets take part;
+ *   y = 0 where none may.  f0 = 0: 1 / sqrt E.
+ *
+ * What may not take part gets a large negative finite number instead of -inf, and 0 after the softmax:
+ * a row without any key then has neither a NaN nor a gradient. */
+
+static bool is_mask(const tl_call *c, int k)
+{
+    return c->x[k].dtype == TL_U8 || tl_call_fail(c, TL_ERR_DTYPE, "operand %d is %s, not a mask (u8)",
+                                                  k, tl_dtype_name(c->x[k].dtype));
+}
+
+static bool heads_fit(const tl_call *c)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT], d[TL_LAYOUT_TEXT];
+    const tl_layout *q = c->x[0].layout, *k = c->x[1].layout, *v = c->x[2].layout;
+    bool fits = q->ndim >= 2 && k->ndim >= 2 && v->ndim >= 2 &&
+                q->shape[q->ndim - 1] == k->shape[k->ndim - 1] &&
+                k->shape[k->ndim - 2] == v->shape[v->ndim - 2];
+    return fits ||
+           tl_call_fail(c, TL_ERR_SHAPE, "wants [..,L,E], [..,S,E] and [..,S,V], not %s, %s and %s",
+                        tl_layout_text(q, a), tl_layout_text(k, b), tl_layout_text(v, d));
+}
+
+static bool attention_fits(const tl_call *c)
+{
+    for (int k = 0; k < 3; k++)
+        if (!tl_dtype_is_real(c->x[k].dtype) || c->x[k].dtype != c->x[0].dtype)
+            return tl_call_fail(c, TL_ERR_DTYPE, "wants reals of one dtype, not %s and %s",
+                                tl_dtype_name(c->x[0].dtype), tl_dtype_name(c->x[k].dtype));
+    if (c->count > 3 && !is_mask(c, 3))
+        return false;
+    if (c->count > 3 && c->attr->flag)
+        return tl_call_fail(c, TL_ERR_ARGUMENT, "a mask and causal exclude each other");
+    return heads_fit(c);
+}
+
+/* [L,S]: s <= l */
+static tl_var causal_mask(tl_tape *t, int64_t length, int64_t keys)
+{
+    int64_t shape[2] = {length, keys};
+    uint8_t *mask = tl_scratch(t, (size_t)(length * keys) + 1);
+    if (!mask)
+        return tl_poison(t);
+    for (int64_t l = 0; l < length; l++)
+        for (int64_t s = 0; s < keys; s++)
+            mask[l * keys + s] = s <= l;
+    return tl_constant_from(t, TL_U8, 2, shape, mask);
+}
+
+static tl_var attention_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    if (!attention_fits(c))
+        return tl_poison(t);
+    const tl_layout *q = c->x[0].layout, *k = c->x[1].layout;
+    double scale = c->attr->f[0] != 0 ? c->attr->f[0] : 1 / sqrt((double)row_length(q));
+    tl_var scores = tl_matmul(t, tl_affine(t, c->in[0], scale, 0), tl_transpose(t, c->in[1], -1, -2));
+    tl_var mask = c->count > 3    ? c->in[3]
+                  : c->attr->flag ? causal_mask(t, q->shape[q->ndim - 2], k->shape[k->ndim - 2])
+                                  : TL_NONE;
+    if (tl_is_none(mask))
+        return tl_matmul(t, tl_softmax(t, scores), c->in[2]);
+    tl_var lowest = tl_full(t, c->x[0].dtype, 0, NULL, -1e30),
+           zero = tl_full(t, c->x[0].dtype, 0, NULL, 0);
+    tl_var p = tl_softmax(t, tl_where(t, mask, scores, lowest));
+    return tl_matmul(t, tl_where(t, mask, p, zero), c->in[2]);
+}
+
+static const tl_sample attention_samples[] = {
+    {3, {{2, {3, 4}, -2, 2, 0}, {2, {5, 4}, -2, 2, 0}, {2, {5, 2}, -2, 2, 0}}, TL_NO_ATTR},
+    {3,
+     {{3, {2, 3, 4}, -2, 2, 0}, {3, {2, 5, 4}, -2, 2, 0}, {3, {2, 5, 3}, -2, 2, 0}},
+     {{0}, {0.3}, 0, 1}},
+    {4,
+     {{4, {2, 3, 4, 2}, -2, 2, 0},
+      {3, {3, 5, 2}, -2, 2, 0},
+      {2, {5, 3}, -2, 2, 0},
+      {2, {4, 5}, 0, 0, -1}},
+     TL_NO_ATTR},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_scaled_dot_product_attention = {.name = "scaled_dot_product_attention",
+                                                  .equation = "y = softmax(scale q k') v",
+                                                  .kind = TL_COMPOSED,
+                                                  .attributes = "scale=f0 causal=flag",
+                                                  .least = 3,
+                                                  .most = 4,
+                                                  .mixed = true,
+                                                  .compose = attention_compose,
+                                                  .samples = attention_samples};
+
+tl_var tl_scaled_dot_product_attention(tl_tape *t, tl_var q, tl_var k, tl_var v, tl_var mask,
+                                       bool causal, double scale)
+{
+    tl_var in[4] = {q, k, v, mask};
+    return tl_apply(t, &tl_op_scaled_dot_product_attention, 4, in,
+                    &(tl_attr){.f = {scale}, .flag = causal});
+}
+
+/* ---- cosine_similarity: i0 = dim of the broadcast shape, f0 = eps -------------------------------
+ *
+ *   y = a . b / (max(|a|, eps) max(|b|, eps)) */
+
+/* x / max(|x|, eps); the root is taken of what is bounded, so that its derivative is finite at 0. */
+static tl_var unit_vectors(tl_tape *t, tl_var x, int dim, double eps)
+{
+    tl_var square = tl_sum_axes(t, tl_square(t, x), 1, &dim, true);
+    return tl_mul(t, x, tl_rsqrt(t, tl_clamp(t, square, eps * eps, (double)INFINITY)));
+}
+
+static tl_var cosine_similarity_compose(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    tl_layout wide;
+    const int64_t dim = c->attr->i[0];
+    if (!tl_layout_broadcast(c->x[0].layout, c->x[1].layout, &wide))
+        tl_call_fail(c, TL_ERR_SHAPE, "shapes cannot be broadcast: %s and %s",
+                     tl_layout_text(c->x[0].layout, a), tl_layout_text(c->x[1].layout, b));
+    else if (dim < 0 || dim >= wide.ndim)
+        tl_call_fail(c, TL_ERR_INDEX, "there is no dimension %lld in %s", (long long)dim,
+                     tl_layout_text(&wide, a));
+    if (tl_tape_status(t) != TL_OK)
+        return tl_poison(t);
+    tl_var unit[2];
+    for (int k = 0; k < 2; k++)
+        unit[k] =
+            unit_vectors(t, tl_expand(t, c->in[k], wide.ndim, wide.shape), (int)dim, c->attr->f[0]);
+    return tl_sum_axes(t, tl_mul(t, unit[0], unit[1]), 1, &(int){(int)dim}, false);
+}
+
+static const tl_sample cosine_similarity_samples[] = {
+    {2, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, 2, 0}}, {{1}, {1e-8}, 0, 0}},
+    {2, {{3, {2, 3, 4}, -2, 2, 0}, {2, {3, 1}, 0.5, 2, 0}}, {{1}, {1e-8}, 0, 0}},
+    {2, {{1, {5}, -2, 2, 0}, {2, {3, 5}, -2, 2, 0}}, {{0}, {1e-8}, 0, 0}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_cosine_similarity = {.name = "cosine_similarity",
+                                       .equation = "y = a . b / (max(|a|, eps) max(|b|, eps))",
+                                       .kind = TL_COMPOSED,
+                                       .attributes = "dim=i0 eps=f0",
+                                       .least = 2,
+                                       .most = 2,
+                                       .compose = cosine_similarity_compose,
+                                       .samples = cosine_similarity_samples};
+
+tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, double eps)
+{
+    tl_var in[2] = {a, b};
+    if (tl_tape_status(t) != TL_OK)
+        return tl_poison(t);
+    const tl_layout *x = tl_value(t, a).layout, *y = tl_value(t, b).layout;
+    if (dim < 0 && x && y)
+        dim += x->ndim > y->ndim ? x->ndim : y->ndim;
+    return tl_apply(t, &tl_op_cosine_similarity, 2, in, &(tl_attr){.i = {dim}, .f = {eps}});
+}

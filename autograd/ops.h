@@ -216,6 +216,15 @@ TL_API tl_var tl_rms_norm(tl_tape *t, tl_var x, int dims, tl_var weight, double 
 TL_API tl_var tl_batch_norm(tl_tape *t, tl_var x, tl_var weight, tl_var bias, tl_var mean,
                             tl_var variance, double eps);
 
+/* q: [..,L,E], k: [..,S,E], v: [..,S,V], leading sizes broadcast; y = softmax(scale q k') v: [..,L,V].
+ * mask: u8 that can be broadcast to [..,L,S], 1 where a key takes part, or TL_NONE; causal, which wants
+ * no mask: key s takes part where s <= l. Where none does, y = 0. scale 0: 1 / sqrt E. Vaswani et al.,
+ * "Attention is all you need", NeurIPS 2017. */
+TL_API tl_var tl_scaled_dot_product_attention(tl_tape *t, tl_var q, tl_var k, tl_var v, tl_var mask,
+                                              bool causal, double scale);
+/* a . b / (max(|a|, eps) max(|b|, eps)) along a dimension of the shape they are broadcast to. */
+TL_API tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, double eps);
+
 /* ---- convolution and pooling ------------------------------------------------------------- */
 
 /* ---- recurrent cells, fused ------------------------------------------------------------- */
@@ -227,7 +236,12 @@ TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl
 
 /* ---- losses ----------------------------------------------------------------------------- */
 
-typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_reduction;
+typedef enum tl_reduction {
+    TL_REDUCE_MEAN,
+    TL_REDUCE_SUM,
+    TL_REDUCE_NONE,
+    TL_REDUCE_BATCHMEAN /* sum / first size; kl_div only */
+} tl_reduction;
 
 /* logits: [..,C], target: i64 [..] in 0..C-1. -log softmax(logits)[target] in nats: the mean over
  * all rows, their sum, or each. */
@@ -249,5 +263,9 @@ TL_API tl_var tl_bce(tl_tape *t, tl_var x, tl_var target, tl_var weight, tl_redu
  * TL_NONE, and are broadcast. */
 TL_API tl_var tl_bce_with_logits(tl_tape *t, tl_var logits, tl_var target, tl_var weight,
                                  tl_var pos_weight, tl_reduction reduction);
+/* target (log target - x) for log-probabilities x and probabilities, or, with log_target, their
+ * logarithms; 0 where target is 0. TL_REDUCE_MEAN divides by all elements, as PyTorch has it;
+ * TL_REDUCE_BATCHMEAN by the first size, which is the divergence's mean over a batch. */
+TL_API tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduction reduction);
 
 #endif

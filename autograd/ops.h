@@ -130,6 +130,18 @@ TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim); /* alon
 /* `pieces` equal parts along dim, into out[0..pieces-1]. */
 TL_API void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out);
 
+/* Windows that slide along dim, as torch.Tensor.unfold has it, with dilation: y[..p..,k] =
+ * x[..p step + k dilation..], the window in a new last dimension. Size, step, dilation >= 1; at least
+ * one window must fit. */
+TL_API tl_var tl_unfold(tl_tape *t, tl_var x, int dim, int64_t size, int64_t step, int64_t dilation);
+/* The adjoint of unfold: windows, in x's last dimension, are added back into a dimension dim of size
+ * `length`, which must have just as many windows. A copy. */
+TL_API tl_var tl_fold(tl_tape *t, tl_var x, int dim, int64_t length, int64_t step, int64_t dilation);
+/* As torch.nn.functional.pad, mode constant: pads holds how many elements of `value` to put before and
+ * after the last dimension, then the one before it, and so on; `count` numbers, at most 8, none of them
+ * negative. Any dtype. A copy. */
+TL_API tl_var tl_pad(tl_tape *t, tl_var x, int count, const int64_t *pads, double value);
+
 /* ---- reductions ------------------------------------------------------------------------- */
 
 /* Over `count` axes; count 0: over all of them, to a scalar. keepdim leaves sizes of 1. */
@@ -192,6 +204,13 @@ TL_API tl_var tl_sum_outer(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index);
 /* Its adjoint. x: [index.shape, E]; y: [rows,E], y[index[i]] += x[i]. */
 TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
+
+/* As torch.gather: y[i,j,k] = x[index[i,j,k],j,k] for dim 0, and so on. index: i64 of x's ndim, beside
+ * dim no larger than x; y has its shape. x of any dtype. */
+TL_API tl_var tl_gather(tl_tape *t, tl_var x, int dim, tl_var index);
+/* Its adjoint, as torch.Tensor.scatter_add: y = x, then y[index[i,j,k],j,k] += src[i,j,k] for dim 0,
+ * and so on. src has the index's shape. */
+TL_API tl_var tl_scatter_add(tl_tape *t, tl_var x, int dim, tl_var index, tl_var src);
 
 /* ---- layers without parameters of their own ---------------------------------------------- */
 

@@ -181,6 +181,20 @@ TL_API tl_var tl_all(tl_tape *t, tl_var x, int count, const int *axes, bool keep
 TL_API tl_var tl_argmax(tl_tape *t, tl_var x, int dim, bool keepdim);
 TL_API tl_var tl_argmin(tl_tape *t, tl_var x, int dim, bool keepdim);
 
+/* Running sums along dim: of x up to there, or (reverse) from there on. */
+TL_API tl_var tl_cumsum(tl_tape *t, tl_var x, int dim, bool reverse);
+/* Running products along dim; derivatives are right at zeros. */
+TL_API tl_var tl_cumprod(tl_tape *t, tl_var x, int dim);
+/* h_t = a_t h_(t-1) + b_t, elementwise, along the first dimension: minGRU, SRU, QRNN and their kin in
+ * one op. a, b: [T,..], h0: [..] or TL_NONE for zero; y: all h, [T,..]. reverse: from the last step to
+ * the first. block 0: one step after the other, columns shared over the tape's threads; else the
+ * sequence is cut into blocks of so many steps, which are shared too, for a second pass over a and b
+ * (worth it with few columns and many threads; some hundreds of steps are a good block). The two differ
+ * in rounding; each has the same bits with any number of threads. Martin and Cundy, ICLR 2018;
+ * Blelloch, 1990. */
+TL_API tl_var tl_linear_recurrence(tl_tape *t, tl_var a, tl_var b, tl_var h0, bool reverse,
+                                   int64_t block);
+
 /* ---- running sums and recurrences -------------------------------------------------------- */
 
 /* ---- order ------------------------------------------------------------------------------- */

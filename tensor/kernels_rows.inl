@@ -123,6 +123,59 @@ static double R(norm_row)(int64_t n, const real *x, double p)
     return scale * pow(sum, 1 / p);
 }
 
+/* y_t = y_(t-1) + x_t */
+TL_CLONES static void R(cumsum_columns)(int64_t n, int64_t columns, int64_t step, const real *x,
+                                        real *y)
+{
+    double sum[TL_SCAN_COLUMNS] = {0};
+    for (int64_t t = 0; t < n; t++) {
+        TL_SIMD
+        for (int64_t j = 0; j < columns; j++) {
+            sum[j] += (double)x[t * step + j];
+            y[t * step + j] = (real)sum[j];
+        }
+    }
+}
+
+/* h_t = a_t h_(t-1) + b_t */
+TL_CLONES static void R(recurrence_columns)(int64_t n, int64_t columns, int64_t step, const real *a,
+                                            const real *b, const real *start, real *h)
+{
+    if (!start)
+        memcpy(h, b, (size_t)columns * sizeof *b);
+    for (int64_t t = !start; t < n; t++) {
+        const real *before = t ? h + (t - 1) * step : start, *at = a + t * step, *bt = b + t * step;
+        real *ht = h + t * step;
+        TL_SIMD
+        for (int64_t j = 0; j < columns; j++)
+            ht[j] = at[j] * before[j] + bt[j];
+    }
+}
+
+/* product = a_(n-1) ... a_0;  end = h_(n-1) from h_-1 = 0 */
+TL_CLONES static void R(recurrence_end)(int64_t n, int64_t columns, int64_t step, const real *a,
+                                        const real *b, real *product, real *end)
+{
+    memcpy(product, a, (size_t)columns * sizeof *a);
+    memcpy(end, b, (size_t)columns * sizeof *b);
+    for (int64_t t = 1; t < n; t++) {
+        const real *at = a + t * step, *bt = b + t * step;
+        TL_SIMD
+        for (int64_t j = 0; j < columns; j++) {
+            product[j] = at[j] * product[j];
+            end[j] = at[j] * end[j] + bt[j];
+        }
+    }
+}
+
+TL_CLONES static void R(recurrence_carry)(int64_t columns, const real *product, const real *h,
+                                          real *end)
+{
+    TL_SIMD
+    for (int64_t j = 0; j < columns; j++)
+        end[j] = h[j] != 0 ? product[j] * h[j] + end[j] : end[j];
+}
+
 TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum,
                              real decay)
 {

@@ -29,7 +29,7 @@ static int64_t rows_of(const tl_layout *logits)
     return n;
 }
 
-static bool targets_fit(tl_call *c, int logits, int target)
+static bool targets_fit(const tl_call *c, int logits, int target)
 {
     char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
     tl_layout rows = *c->x[logits].layout;
@@ -49,11 +49,12 @@ static bool targets_fit(tl_call *c, int logits, int target)
     return true;
 }
 
-static bool targets_in_range(tl_call *c, int target, int64_t classes)
+/* Targets that are *ignored need not be classes; NULL: all must. */
+static bool targets_in_range(const tl_call *c, int target, int64_t classes, const int64_t *ignored)
 {
     const int64_t *k = c->x[target].data;
     for (int64_t r = 0; r < c->x[target].layout->count; r++)
-        if (k[r] < 0 || k[r] >= classes)
+        if ((k[r] < 0 || k[r] >= classes) && !(ignored && k[r] == *ignored))
             return tl_call_fail(c, TL_ERR_INDEX,
                                 "target %lld at row %lld is not one of the %lld classes",
                                 (long long)k[r], (long long)r, (long long)classes);
@@ -88,7 +89,7 @@ static void cross_entropy_forward(tl_call *c)
     int64_t bytes = n * (int64_t)tl_dtype_size(c->y.dtype);
     const int64_t *target = c->x[1].data;
     double total = 0;
-    if (!targets_in_range(c, 1, n))
+    if (!targets_in_range(c, 1, n, NULL))
         return;
     for (int64_t r = 0; r < rows; r++) {
         const void *x = (const char *)c->x[0].data + r * bytes;
@@ -169,7 +170,7 @@ static void cross_entropy_grad_forward(tl_call *c)
             bytes = n * (int64_t)tl_dtype_size(dtype);
     const int64_t *target = c->x[2].data;
     double weight = row_weight(c, rows);
-    if (!targets_in_range(c, 2, n))
+    if (!targets_in_range(c, 2, n, NULL))
         return;
     for (int64_t r = 0; r < rows; r++) {
         char *z = (char *)c->y.data + r * bytes;
@@ -602,4 +603,200 @@ tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduct
 {
     tl_var in[2] = {x, target};
     return tl_apply(t, &tl_op_kl_div, 2, in, &(tl_attr){.i = {log_target}, .flag = (int32_t)reduction});
+}
+
+/* ---- nll, cross_entropy_with: log-probabilities or logits x [..,C], target, weight [C];
+ *      i0 = a target to be ignored, f0 = label smoothing e -------------------------------------------
+ *
+ *   target k [..]:    l_r = w_k ((1 - e) -log p_k) + e/C sum_c w_c (-log p_c), 0 if k is ignored;
+ *                     the mean is sum_r l_r / sum_r w_k over the rows that are not ignored
+ *   target q [..,C]:  l_r = sum_c w_c ((1 - e) q_c + e/C) (-log p_c);  the mean is over the rows
+ *
+ * Szegedy et al., "Rethinking the Inception architecture", CVPR 2016, on smoothing. */
+
+static bool weight_fits(const tl_call *c, int k)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    const tl_layout *x = c->x[0].layout, *w = c->x[k].layout;
+    if (c->x[k].dtype != c->x[0].dtype)
+        return tl_call_fail(c, TL_ERR_DTYPE, "the weight is %s, not %s", tl_dtype_name(c->x[k].dtype),
+                            tl_dtype_name(c->x[0].dtype));
+    return (w->ndim == 1 && w->shape[0] == row_length(x)) ||
+           tl_call_fail(c, TL_ERR_SHAPE, "wants a weight for each class of %s, not %s",
+                        tl_layout_text(x, a), tl_layout_text(w, b));
+}
+
+/* Of the rows [..]: their targets as [..,1], 0 where ignored, and which are not ignored (TL_NONE: all
+ * of them). */
+typedef struct class_rows {
+    tl_layout column; /* [..,1] */
+    tl_var index, kept;
+    double count; /* of those kept */
+} class_rows;
+
+static class_rows class_rows_of(const tl_call *c)
+{
+    tl_tape *t = c->tape;
+    const tl_array *target = &c->x[1];
+    class_rows rows = {.column = *c->x[0].layout, .kept = TL_NONE};
+    rows.column.shape[rows.column.ndim - 1] = 1;
+    for (int64_t r = 0; r < target->layout->count; r++)
+        rows.count += ((const int64_t *)target->data)[r] != c->attr->i[0];
+    rows.index = tl_reshape(t, c->in[1], rows.column.ndim, rows.column.shape);
+    if (rows.count < (double)target->layout->count) {
+        rows.kept = tl_ne(t, rows.index, tl_full(t, TL_I64, 0, NULL, (double)c->attr->i[0]));
+        rows.index = tl_where(t, rows.kept, rows.index, tl_full(t, TL_I64, 0, NULL, 0));
+    }
+    return rows;
+}
+
+static tl_var only_kept(tl_tape *t, const class_rows *rows, tl_var x)
+{
+    return tl_is_none(rows->kept) ? x : tl_masked_fill(t, x, tl_logical_not(t, rows->kept), 0);
+}
+
+/* weight[index], 0 where ignored: [..,1] */
+static tl_var weights_of(tl_tape *t, const class_rows *rows, tl_var weight)
+{
+    tl_var flat = tl_gather(t, weight, 0, tl_reshape(t, rows->index, 1, (const int64_t[]){-1}));
+    return only_kept(t, rows, tl_reshape(t, flat, rows->column.ndim, rows->column.shape));
+}
+
+static tl_var class_loss(const tl_call *c, tl_var log_p, double smoothing)
+{
+    tl_tape *t = c->tape;
+    class_rows rows = class_rows_of(c);
+    tl_var weight = c->count > 2 ? c->in[2] : TL_NONE, own = TL_NONE;
+    tl_var each = only_kept(t, &rows, tl_gather(t, log_p, -1, rows.index));
+    if (!tl_is_none(weight)) {
+        own = weights_of(t, &rows, weight);
+        each = tl_mul(t, own, each);
+    }
+    if (smoothing != 0) {
+        tl_var all = sum_last(t, tl_is_none(weight) ? log_p : tl_mul(t, log_p, weight));
+        all = tl_affine(t, only_kept(t, &rows, all), smoothing / (double)row_length(c->x[0].layout), 0);
+        each = tl_add(t, tl_affine(t, each, 1 - smoothing, 0), all);
+    }
+    if (c->attr->flag == TL_REDUCE_NONE)
+        return tl_neg(t, tl_reshape(t, each, rows.column.ndim - 1, rows.column.shape));
+    tl_var sum = tl_sum(t, each);
+    if (c->attr->flag == TL_REDUCE_SUM)
+        return tl_neg(t, sum);
+    return tl_is_none(own) ? tl_affine(t, sum, -1 / rows.count, 0)
+                           : tl_neg(t, tl_div(t, sum, tl_sum(t, own)));
+}
+
+static bool class_targets_fit(const tl_call *c)
+{
+    return targets_fit(c, 0, 1) && (c->count < 3 || weight_fits(c, 2)) &&
+           targets_in_range(c, 1, row_length(c->x[0].layout), &c->attr->i[0]);
+}
+
+static tl_var nll_compose(const tl_call *c)
+{
+    return class_targets_fit(c) ? class_loss(c, c->in[0], 0) : tl_poison(c->tape);
+}
+
+static const tl_sample nll_samples[] = {
+    {2, {{2, {3, 5}, -2, 0, 0}, {1, {3}, 0, 0, 5}}, {{-100}, {0}, 0, TL_REDUCE_MEAN}},
+    {3, {{2, {7, 3}, -2, 0, 0}, {1, {7}, 0, 0, 3}, {1, {3}, 1, 2, 0}}, {{1}, {0}, 0, TL_REDUCE_MEAN}},
+    {3,
+     {{3, {2, 3, 4}, -2, 0, 0}, {2, {2, 3}, 0, 0, 4}, {1, {4}, -2, 2, 0}},
+     {{2}, {0}, 0, TL_REDUCE_SUM}},
+    {2, {{3, {2, 3, 4}, -2, 0, 0}, {2, {2, 3}, 0, 0, 4}}, {{1}, {0}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_nll = {.name = "nll",
+                         .equation = "l = -w_k x_k",
+                         .kind = TL_COMPOSED,
+                         .attributes = "ignore_index=i0 reduction=flag:mean,sum,none",
+                         .least = 2,
+                         .most = 3,
+                         .mixed = true,
+                         .dense = true,
+                         .compose = nll_compose,
+                         .samples = nll_samples};
+
+tl_var tl_nll(tl_tape *t, tl_var log_p, tl_var target, tl_var weight, int64_t ignore_index,
+              tl_reduction reduction)
+{
+    tl_var in[3] = {log_p, target, weight};
+    return tl_apply(t, &tl_op_nll, 3, in, &(tl_attr){.i = {ignore_index}, .flag = (int32_t)reduction});
+}
+
+static tl_var probability_loss(const tl_call *c, tl_var log_p)
+{
+    tl_tape *t = c->tape;
+    const tl_layout *x = c->x[0].layout;
+    const double smoothing = c->attr->f[0];
+    tl_var q = c->in[1];
+    if (smoothing != 0)
+        q = tl_affine(t, q, 1 - smoothing, smoothing / (double)row_length(x));
+    tl_var terms = tl_mul(t, q, log_p);
+    if (c->count > 2)
+        terms = tl_mul(t, terms, c->in[2]);
+    if (c->attr->flag == TL_REDUCE_NONE)
+        return tl_neg(t, tl_sum_axes(t, terms, 1, (const int[]){-1}, false));
+    double rows = c->attr->flag == TL_REDUCE_MEAN ? (double)rows_of(x) : 1;
+    return tl_affine(t, tl_sum(t, terms), -1 / rows, 0);
+}
+
+static bool probabilities_fit(const tl_call *c)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    const tl_layout *x = c->x[0].layout;
+    if (!reduction_exists(c))
+        return false;
+    if (c->x[1].dtype != c->x[0].dtype)
+        return tl_call_fail(c, TL_ERR_DTYPE, "targets are %s, the logits %s",
+                            tl_dtype_name(c->x[1].dtype), tl_dtype_name(c->x[0].dtype));
+    if (x->ndim == 0 || !tl_layout_same_shape(x, c->x[1].layout))
+        return tl_call_fail(c, TL_ERR_SHAPE, "one probability for each logit: %s, targets %s",
+                            tl_layout_text(x, a), tl_layout_text(c->x[1].layout, b));
+    return c->count < 3 || weight_fits(c, 2);
+}
+
+static tl_var cross_entropy_with_compose(const tl_call *c)
+{
+    const double smoothing = c->attr->f[0];
+    bool probabilities = tl_dtype_is_real(c->x[0].dtype) && tl_dtype_is_real(c->x[1].dtype);
+    if (!(smoothing >= 0 && smoothing <= 1))
+        tl_call_fail(c, TL_ERR_ARGUMENT, "label smoothing is within 0 and 1, not %g", smoothing);
+    else if (probabilities ? probabilities_fit(c) : class_targets_fit(c))
+        return probabilities ? probability_loss(c, tl_log_softmax(c->tape, c->in[0]))
+                             : class_loss(c, tl_log_softmax(c->tape, c->in[0]), smoothing);
+    return tl_poison(c->tape);
+}
+
+static const tl_sample cross_entropy_with_samples[] = {
+    {3, {{2, {7, 3}, -2, 2, 0}, {1, {7}, 0, 0, 3}, {1, {3}, 1, 2, 0}}, {{1}, {0.3}, 0, TL_REDUCE_MEAN}},
+    {2, {{3, {2, 3, 4}, -2, 2, 0}, {2, {2, 3}, 0, 0, 4}}, {{-100}, {0.1}, 0, TL_REDUCE_NONE}},
+    {2, {{2, {3, 5}, -2, 2, 0}, {2, {3, 5}, 0, 1, 0}}, {{-100}, {0.1}, 0, TL_REDUCE_MEAN}},
+    {3,
+     {{3, {2, 3, 4}, -2, 2, 0}, {3, {2, 3, 4}, 0, 1, 0}, {1, {4}, -2, 2, 0}},
+     {{-100}, {0}, 0, TL_REDUCE_NONE}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_cross_entropy_with = {
+    .name = "cross_entropy_with",
+    .equation = "l = -sum_c w_c q_c log softmax(x)_c",
+    .kind = TL_COMPOSED,
+    .attributes = "ignore_index=i0 label_smoothing=f0 reduction=flag:mean,sum,none",
+    .least = 2,
+    .most = 3,
+    .mixed = true,
+    .dense = true,
+    .compose = cross_entropy_with_compose,
+    .samples = cross_entropy_with_samples};
+
+tl_var tl_cross_entropy_with(tl_tape *t, tl_var logits, tl_var target,
+                             const tl_cross_entropy_options *options)
+{
+    const tl_cross_entropy_options plain = {.reduction = TL_REDUCE_MEAN},
+                                   *o = options ? options : &plain;
+    tl_var in[3] = {logits, target, o->weight};
+    return tl_apply(t, &tl_op_cross_entropy_with, 3, in,
+                    &(tl_attr){.i = {o->ignore ? o->ignore_index : INT64_MIN},
+                               .f = {o->label_smoothing},
+                               .flag = (int32_t)o->reduction});
 }

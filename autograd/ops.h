@@ -279,6 +279,26 @@ typedef enum tl_reduction {
 /* logits: [..,C], target: i64 [..] in 0..C-1. -log softmax(logits)[target] in nats: the mean over
  * all rows, their sum, or each. */
 TL_API tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction reduction);
+/* -weight[k] log_p[k] for log-probabilities [..,C] and targets k: i64 [..] in 0..C-1; rows whose target
+ * is ignore_index (PyTorch's default is -100) give 0. weight: [C] or TL_NONE. The mean is divided by
+ * the sum of the weights of the rows that count: NaN where none does. */
+TL_API tl_var tl_nll(tl_tape *t, tl_var log_p, tl_var target, tl_var weight, int64_t ignore_index,
+                     tl_reduction reduction);
+
+/* Zeros are what tl_cross_entropy does: { .label_smoothing = 0.1 }. */
+typedef struct tl_cross_entropy_options {
+    tl_var weight;          /* [C], or TL_NONE */
+    bool ignore;            /* rows whose target is ignore_index count nothing */
+    int64_t ignore_index;   /* for index targets */
+    double label_smoothing; /* within 0 and 1: so much of the target is spread over all classes */
+    tl_reduction reduction;
+} tl_cross_entropy_options;
+
+/* logits: [..,C]; target: i64 [..], or probabilities [..,C]. tl_nll of log_softmax for the former,
+ * whose mean is tl_nll's; for the latter the mean is over all rows. NULL options: zeros. Szegedy et
+ * al., CVPR 2016. */
+TL_API tl_var tl_cross_entropy_with(tl_tape *t, tl_var logits, tl_var target,
+                                    const tl_cross_entropy_options *options);
 /* Of two arrays, broadcast, element by element: the mean, the sum, or each. z = a - b. */
 TL_API tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction); /* z^2 */
 TL_API tl_var tl_l1(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction);  /* |z|; dl/dz = 0 at 0 */
@@ -300,5 +320,17 @@ TL_API tl_var tl_bce_with_logits(tl_tape *t, tl_var logits, tl_var target, tl_va
  * logarithms; 0 where target is 0. TL_REDUCE_MEAN divides by all elements, as PyTorch has it;
  * TL_REDUCE_BATCHMEAN by the first size, which is the divergence's mean over a batch. */
 TL_API tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduction reduction);
+
+/* Connectionist temporal classification: -log of the probability that frames with log-probabilities
+ * log_p: [T,B,C] read as the labels target: [B,S], once repetitions and then blanks are taken out.
+ * input_lengths, target_lengths: [B], how many frames and labels of each row count; these and target
+ * are i64. No label may be the blank. A row that cannot be read so has loss inf, or 0 with
+ * zero_infinity, and no gradient. TL_REDUCE_MEAN divides each row's loss by its number of labels first,
+ * as PyTorch has it. The gradient is that of log_p taken as independent numbers (PyTorch's supposes a
+ * log_softmax before it and differs; through log_softmax the two are the same). Graves et al., ICML
+ * 2006. */
+TL_API tl_var tl_ctc_loss(tl_tape *t, tl_var log_p, tl_var target, tl_var input_lengths,
+                          tl_var target_lengths, int64_t blank, bool zero_infinity,
+                          tl_reduction reduction);
 
 #endif

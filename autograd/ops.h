@@ -195,6 +195,15 @@ TL_API tl_var tl_cumprod(tl_tape *t, tl_var x, int dim);
 TL_API tl_var tl_linear_recurrence(tl_tape *t, tl_var a, tl_var b, tl_var h0, bool reverse,
                                    int64_t block);
 
+/* The indices (i64) that put x in order along dim; equal ones stay in order, NaN counts as the largest.
+ * No derivative. */
+TL_API tl_var tl_argsort(tl_tape *t, tl_var x, int dim, bool descending);
+/* x in that order; the derivative goes to where each value came from. */
+TL_API tl_var tl_sort(tl_tape *t, tl_var x, int dim, bool descending);
+/* The first k of that order, descending for the largest, ascending for the smallest; and where they are
+ * (i64), unless `index` is NULL. All is sorted for it. */
+TL_API tl_var tl_topk(tl_tape *t, tl_var x, int64_t k, int dim, bool largest, tl_var *index);
+
 /* ---- running sums and recurrences -------------------------------------------------------- */
 
 /* ---- order ------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ for op, f in ("argmax", torch.argmax), ("argmin", torch.argmin):
     case(op, lambda x: f(x, 1), extremes, dim=1, keepdim=False)
     case(op, lambda x: f(x, 1), nans, dim=1, keepdim=False)
     case(op, lambda x: f(x, 1), real(0, 3), dim=1, keepdim=False)
+    case(op, lambda x: f(x, 0, keepdim=True), real(), dim=0, keepdim=True)
 
 seed("prod")
 zeros = torch.tensor([[2.0, 0.0, -3.0, 4.0, 0.5], [0.0, 3.0, 0.0, 1.0, 2.0], [1.0, 2.0, 3.0, -4.0, 5.0]])

@@ -4,6 +4,7 @@
  * which no derivative passes. */
 #include "autograd/ops.h"
 
+#include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
 /* Operands for the checks: masks and indices, which are often alike, and reals. */
@@ -23,7 +24,7 @@ static tl_var apply2(tl_tape *t, const tl_op *op, tl_var a, tl_var b)
     return tl_apply(t, op, 2, in, NULL);
 }
 
-/* ---- eq: y = [a = b];  NaN equals nothing -------------------------------------------------------- */
+/* ---- eq: y = [a = b];  NaN equals nothing -------------------------------------------- */
 
 const tl_op tl_op_eq = {.name = "eq",
                         .equation = "y = [a = b]",
@@ -40,7 +41,7 @@ tl_var tl_eq(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_eq, a, b);
 }
 
-/* ---- ne: y = [a != b] ---------------------------------------------------------------------------- */
+/* ---- ne: y = [a != b] ---------------------------------------------------------------- */
 
 const tl_op tl_op_ne = {.name = "ne",
                         .equation = "y = [a != b]",
@@ -57,7 +58,7 @@ tl_var tl_ne(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_ne, a, b);
 }
 
-/* ---- lt: y = [a < b] ----------------------------------------------------------------------------- */
+/* ---- lt: y = [a < b] ----------------------------------------------------------------- */
 
 const tl_op tl_op_lt = {.name = "lt",
                         .equation = "y = [a < b]",
@@ -74,7 +75,7 @@ tl_var tl_lt(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_lt, a, b);
 }
 
-/* ---- le: y = [a <= b] ---------------------------------------------------------------------------- */
+/* ---- le: y = [a <= b] ---------------------------------------------------------------- */
 
 const tl_op tl_op_le = {.name = "le",
                         .equation = "y = [a <= b]",
@@ -91,7 +92,7 @@ tl_var tl_le(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_le, a, b);
 }
 
-/* ---- gt: y = [a > b] ----------------------------------------------------------------------------- */
+/* ---- gt: y = [a > b] ----------------------------------------------------------------- */
 
 const tl_op tl_op_gt = {.name = "gt",
                         .equation = "y = [a > b]",
@@ -108,7 +109,7 @@ tl_var tl_gt(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_gt, a, b);
 }
 
-/* ---- ge: y = [a >= b] ---------------------------------------------------------------------------- */
+/* ---- ge: y = [a >= b] ---------------------------------------------------------------- */
 
 const tl_op tl_op_ge = {.name = "ge",
                         .equation = "y = [a >= b]",
@@ -125,7 +126,7 @@ tl_var tl_ge(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_ge, a, b);
 }
 
-/* ---- logical_and: y = [a and b];  what is not 0 is true, NaN too --------------------------------- */
+/* ---- logical_and: y = [a and b];  what is not 0 is true, NaN too --------------------- */
 
 const tl_op tl_op_logical_and = {.name = "logical_and",
                                  .equation = "y = [a and b]",
@@ -142,7 +143,7 @@ tl_var tl_logical_and(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_logical_and, a, b);
 }
 
-/* ---- logical_or: y = [a or b] -------------------------------------------------------------------- */
+/* ---- logical_or: y = [a or b] -------------------------------------------------------- */
 
 const tl_op tl_op_logical_or = {.name = "logical_or",
                                 .equation = "y = [a or b]",
@@ -159,7 +160,7 @@ tl_var tl_logical_or(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_logical_or, a, b);
 }
 
-/* ---- logical_xor: y = [either a or b] ------------------------------------------------------------ */
+/* ---- logical_xor: y = [either a or b] ------------------------------------------------ */
 
 const tl_op tl_op_logical_xor = {.name = "logical_xor",
                                  .equation = "y = [either a or b]",
@@ -176,7 +177,7 @@ tl_var tl_logical_xor(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_logical_xor, a, b);
 }
 
-/* ---- logical_not: y = [not x] -------------------------------------------------------------------- */
+/* ---- logical_not: y = [not x] -------------------------------------------------------- */
 
 const tl_op tl_op_logical_not = {.name = "logical_not",
                                  .equation = "y = [not x]",
@@ -193,7 +194,7 @@ tl_var tl_logical_not(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_logical_not, 1, &x, NULL);
 }
 
-/* ---- isnan: y = [x is NaN] ----------------------------------------------------------------------- */
+/* ---- isnan: y = [x is NaN] ----------------------------------------------------------- */
 
 const tl_op tl_op_isnan = {.name = "isnan",
                            .equation = "y = [x is NaN]",
@@ -210,7 +211,7 @@ tl_var tl_isnan(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_isnan, 1, &x, NULL);
 }
 
-/* ---- isfinite: y = [x is neither infinite nor NaN] ----------------------------------------------- */
+/* ---- isfinite: y = [x is neither infinite nor NaN] ----------------------------------- */
 
 const tl_op tl_op_isfinite = {.name = "isfinite",
                               .equation = "y = [x is neither infinite nor NaN]",
@@ -227,7 +228,7 @@ tl_var tl_isfinite(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_isfinite, 1, &x, NULL);
 }
 
-/* ---- where: y = mask ? a : b;  dy/da = mask, dy/db = not mask --------------------------- */
+/* ---- where: y = mask ? a : b;  dy/da = mask, dy/db = not mask ------------------------ */
 
 /* g is filled, not multiplied: an infinite or NaN g reaches no branch that was not chosen. */
 static tl_var where_partial(const tl_call *c, int k, tl_var g)
@@ -260,7 +261,7 @@ tl_var tl_where(tl_tape *t, tl_var mask, tl_var a, tl_var b)
     return tl_apply(t, &tl_op_where, 3, in, NULL);
 }
 
-/* ---- masked_fill: y = mask ? value : x;  f[0] = value; dy/dx = not mask ----------------- */
+/* ---- masked_fill: y = mask ? value : x;  f[0] = value; dy/dx = not mask -------------- */
 
 static tl_var masked_fill_partial(const tl_call *c, int k, tl_var g)
 {
@@ -337,7 +338,8 @@ const tl_op tl_op_cast = {.name = "cast",
 
 tl_var tl_cast(tl_tape *t, tl_var x, tl_dtype dtype)
 {
-    if (tl_tape_status(t) == TL_OK && tl_value(t, x).layout && tl_value(t, x).dtype == dtype)
+    const tl_node *n = tl_tape_status(t) == TL_OK ? tl_node_of(t, x, "cast") : NULL;
+    if (n && n->dtype == dtype)
         return x;
     return tl_apply(t, &tl_op_cast, 1, &x, &(tl_attr){.flag = (int32_t)dtype});
 }

@@ -36,7 +36,7 @@ static inline bool op_is_chosen(const char *name)
 {
     const char *list = getenv("TL_TEST_OPS");
     size_t length = strlen(name);
-    for (const char *next = list; next; next = strchr(next, ','), next += next != NULL)
+    for (const char *next = list; next && *next; next += strcspn(next, ","), next += *next == ',')
         if (strncmp(next, name, length) == 0 && (next[length] == ',' || !next[length]))
             return true;
     return !list;

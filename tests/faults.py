@@ -137,10 +137,11 @@ def depth_within(text, begin, at, brackets):
 
 
 class Function:
-    """A function's definition. `text` is its file, comments blanked; body: between its braces."""
+    """A function's definition. `raw` is its file, `text` the same with comments and strings blanked;
+    body: with its braces."""
 
-    def __init__(self, path, text, begin, brace, end):
-        self.path, self.text, self.begin, self.brace, self.end = path, text, begin, brace, end
+    def __init__(self, path, raw, text, begin, brace, end):
+        self.path, self.raw, self.text, self.begin, self.brace, self.end = path, raw, text, begin, brace, end
         head = text[begin:brace].strip()
         self.head = head
         m = re.match(r"KERNEL\((\w+)\)$", head)
@@ -154,7 +155,8 @@ class Function:
         opened = head.index("(", m.end() - 1)
         inside = [head[a:b] for a, b in split(head, opened + 1, closing(head, opened))]
         self.types = [re.sub(r"\s*\w+(\[\w*\])?$", "", p) for p in inside]
-        self.parameters = [re.search(r"(\w+)(\[\w*\])?$", p).group(1) for p in inside if p != "void"]
+        named = r"\(\*(\w+)\)\(.*\)$|(\w+)(?:\[\w*\])*$"
+        self.parameters = ["".join(re.search(named, p, flags=re.S).groups("")) for p in inside if p != "void"]
         self.returns = re.sub(r"\b(TL_CLONES|TL_API|static|inline|const)\b", "", head[:m.start()]).strip()
 
     @property
@@ -187,7 +189,8 @@ class Function:
 
 
 def functions_of(path):
-    text = blank_comments(path.read_text())
+    raw = path.read_text()
+    text = blank_comments(raw)
     found = []
     for m in re.finditer(r"^\{$", text, flags=re.M):
         lines_end = m.start()
@@ -201,7 +204,7 @@ def functions_of(path):
             if start == 0:
                 break
         if "(" in text[begin:lines_end]:
-            found.append(Function(path, text, begin, m.start(), closing(text, m.start()) + 1))
+            found.append(Function(path, raw, text, begin, m.start(), closing(text, m.start()) + 1))
     return found
 
 
@@ -636,7 +639,7 @@ def make_faults(root):
 def fault_of(rule, edit):
     begin, end, new, what = edit
     f = rule.f
-    body = f.text[f.brace:begin] + new + f.text[end:f.end]
+    body = f.raw[f.brace:begin] + new + f.raw[end:f.end]
     return Fault(rule, f.line(begin), f.text[begin:end], new, what, body)
 
 
@@ -645,7 +648,7 @@ def set_for_add(rule):
     f = rule.f
     c = f.parameters[0]
     clear = f"memset({c}->y.data, 0, (size_t){c}->y.layout->count * tl_dtype_size({c}->y.dtype));"
-    return Fault(rule, f.line(f.brace), "", clear, "= for +=", "{\n    " + clear + "\n" + f.body[1:])
+    return Fault(rule, f.line(f.brace), "", clear, "= for +=", "{\n    " + clear + "\n" + f.raw[f.brace + 1:f.end])
 
 
 def walk_rules(root):
@@ -665,7 +668,7 @@ def walk_rules(root):
 
 def dispatcher(f, faults):
     suffixes = [f"_fault_{x.number}" for x in faults]
-    out = [f.renamed("_fault_0", f.text[f.brace:f.end])]
+    out = [f.renamed("_fault_0", f.raw[f.brace:f.end])]
     out += [f.renamed(s, x.body) for s, x in zip(suffixes, faults)]
     arguments = ", ".join(f.parameters)
     void = f.returns == "void"
@@ -736,7 +739,7 @@ def plant_and_build(rules, tree, jobs):
 class Runner:
     def __init__(self, folder):
         self.folder = folder
-        self.passes = {}  # (program, ops) without a fault
+        self.without = {}  # (program, ops): what fails without a fault
         programs = sorted(p.name for p in folder.glob("test_*") if p.is_file() and os.access(p, os.X_OK))
         first = ["test_ops", "test_golden", "test_backward"]
         slow = ["test_threads", "test_blas", "test_kernels", "test_long", "test_safetensors"]
@@ -744,7 +747,7 @@ class Runner:
                          [p for p in programs if p not in first + slow] + [p for p in slow if p in programs])
 
     def run(self, program, ops, fault):
-        """None if it passes, otherwise the name of the test that failed."""
+        """The names of the tests that fail."""
         env = dict(os.environ, TL_FAULT=str(fault), CMOCKA_MESSAGE_OUTPUT="STDOUT")
         env.pop("TL_TEST_OPS", None)
         if ops:
@@ -753,28 +756,28 @@ class Runner:
             done = subprocess.run([self.folder / program], env=env, stdout=subprocess.PIPE, cwd=self.folder,
                                   stderr=subprocess.STDOUT, timeout=TIMEOUT, preexec_fn=limits)
         except subprocess.TimeoutExpired:
-            return "does not end"
+            return ["(does not end)"]
         if done.returncode == 0:
-            return None
-        name = re.search(rb"\[  FAILED  \] (\w+)\s*$", done.stdout, flags=re.M)
-        return name.group(1).decode() if name else "crash"
+            return []
+        names = re.findall(rb"^\[  FAILED  \] (\w+)\s*$", done.stdout, flags=re.M)
+        return list(dict.fromkeys(n.decode() for n in names)) or ["(crash)"]
 
-    def passes_without(self, program, ops):
+    def fails_without(self, program, ops):
         key = program, ops
-        if key not in self.passes:
-            self.passes[key] = self.run(program, ops, 0) is None
-        return self.passes[key]
+        if key not in self.without:
+            self.without[key] = self.run(program, ops, 0)
+        return self.without[key]
 
     def notice(self, fault):
+        """The first test that fails with the fault and passes without."""
         ops = ",".join(fault.rule.ops)
         trials = [(p, ops) for p in ("test_golden", "test_ops") if ops and p in self.programs]
         trials += [(p, "") for p in self.programs]
         for program, some in trials:
-            if not self.passes_without(program, some):
-                continue
-            failed = self.run(program, some, fault.number)
-            if failed:
-                return program if program == "test_golden" else f"{program}: {failed}"
+            known = self.fails_without(program, some)
+            for name in self.run(program, some, fault.number):
+                if name not in known:
+                    return program if program == "test_golden" else f"{program}: {name}"
         return None
 
 
@@ -822,17 +825,17 @@ def main():
 
 
 def try_all(rules, runner, jobs):
+    known = [f"{p}: {name}" for p in runner.programs for name in runner.fails_without(p, "")]
+    if known:
+        print("fail without any fault, and notice nothing:", ", ".join(known))
     faults = [x for r in rules for x in r.faults if not x.reason]
-    failing = [p for p in runner.programs if not runner.passes_without(p, "")]
-    if failing:
-        print("fail without any fault, and are not used unless restricted to ops:", ", ".join(failing))
     missed = 0
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        answers = dict(zip(faults, pool.map(runner.notice, faults)))
-    for fault in faults:
-        fault.noticed = answers[fault]
-    for rule in rules:
-        missed += report(rule)
+        answers = pool.map(runner.notice, faults)
+        for rule in rules:
+            for fault in rule.faults:
+                fault.noticed = None if fault.reason else next(answers)
+            missed += report(rule)
     equal = sum(1 for r in rules for x in r.faults if x.reason)
     noticed = len(faults) - missed
     print(f"{len(faults)} faults in {len(rules)} rules, {noticed} noticed "

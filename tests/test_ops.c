@@ -45,6 +45,7 @@ static const struct {
     {"mul", {2, {R1(1), R2(3, 7)}, NO_ATTR}},
     {"sub", {2, {{0, {0}, -2, 2, 0}, R2(3, 5)}, NO_ATTR}},
     {"lerp", {3, {{0, {0}, -2, 2, 0}, R2(2, 3), R1(3)}, NO_ATTR}},
+    {"pow", {2, {{1, {4}, 0.05, 0.2, 0}, {1, {4}, 0, 0, 0}}, NO_ATTR}}, /* a constant, its slope not */
     {"affine", {1, {R2(3, 5)}, {{0}, {0, -3}, 0, 0}}},
     {"matmul", {2, {R4(3, 1, 4, 5), R4(1, 2, 5, 6)}, NO_ATTR}},
     {"matmul", {2, {R2(1, 7), R2(7, 1)}, NO_ATTR}},
@@ -1312,8 +1313,12 @@ static void check_refused(tl_tape *t, tl_var y, tl_status status, const char *me
 {
     assert_true(is_poison(t, y));
     assert_true(is_poison(t, tl_tanh(t, y))); /* and so on; the message stays the first one */
-    char whole[TL_MESSAGE_SIZE];
-    snprintf(whole, sizeof whole, "%s (layer 1, step 17)", message);
+    char whole[TL_MESSAGE_SIZE], name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(message, ":"), message);
+    const tl_op *op = tl_op_find(name);
+    bool composed = op && op->kind == TL_COMPOSED; /* it fails in its own scope */
+    snprintf(whole, sizeof whole, "%s (layer 1, step 17%s%s)", message, composed ? ", " : "",
+             composed ? name : "");
     check_error(t, status, whole, __FILE__, line);
     tl_var two = tl_full(t, TL_F64, TL_SHAPE(2), 2); /* the tape is as good as new */
     assert_same(tl_item(t, tl_sum(t, tl_square(t, two))), 8);
@@ -1343,7 +1348,7 @@ static void bad_input_is_refused_in_words(void **state)
     REFUSED(tl_lerp(t, F(2, 3), F(3), F(2)), TL_ERR_SHAPE,
             "lerp: shapes cannot be broadcast: [2,3] and [2]");
     REFUSED(tl_mse(t, F(2), F(3), TL_REDUCE_MEAN), TL_ERR_SHAPE,
-            "sub: shapes cannot be broadcast: [2] and [3]");
+            "mse: shapes cannot be broadcast: [2] and [3]");
     REFUSED(tl_matmul(t, F(2, 3), F(4, 5)), TL_ERR_SHAPE, "matmul: inner sizes differ: [2,3] x [4,5]");
     REFUSED(tl_matmul(t, F(3), F(3, 5)), TL_ERR_SHAPE,
             "matmul: operand 0 wants at least 2 dimensions, not [3]");

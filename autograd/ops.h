@@ -145,6 +145,8 @@ TL_API tl_var tl_contiguous(tl_tape *t, tl_var x);
 TL_API tl_var tl_reshape(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
 TL_API tl_var tl_permute(tl_tape *t, tl_var x, int ndim, const int *order);
 TL_API tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1);
+/* Dimension `from` becomes dimension `to`; the others stay in order. */
+TL_API tl_var tl_movedim(tl_tape *t, tl_var x, int from, int to);
 TL_API tl_var tl_expand(tl_tape *t, tl_var x, int ndim,
                         const int64_t *shape); /* NumPy's broadcast_to */
 /* Elements start, start+step, ... below stop; negative dim, start and stop count from the end;

@@ -44,6 +44,8 @@ static void bad_dimensions_and_sizes(void **state)
             "transpose: there is no dimension -1 in [2,3] (transpose)");
     REFUSED(named(t, "transpose", SCALAR, "{\"dim0\": 0, \"dim1\": 0}"), TL_ERR_INDEX,
             "transpose: there is no dimension 0 in [] (transpose)");
+    REFUSED(tl_movedim(t, F(2, 3), 0, 2), TL_ERR_INDEX, "movedim: there is no dimension 2 in [2,3]");
+    REFUSED(tl_movedim(t, F(2, 3), -3, 0), TL_ERR_INDEX, "movedim: there is no dimension -3 in [2,3]");
     REFUSED(tl_flatten(t, F(2, 3), 0, 2), TL_ERR_INDEX, "flatten: there is no dimension 2 in [2,3]");
     REFUSED(tl_flatten(t, F(2, 3), 1, 0), TL_ERR_ARGUMENT,
             "flatten: dimension 1 does not come before 0 in [2,3] (flatten)");
@@ -172,6 +174,11 @@ static void negative_dimensions_count_from_the_end(void **state)
     assert_shape(t, tl_unsqueeze(t, x, -3), "[1,2,3]");
     assert_shape(t, tl_squeeze(t, tl_unsqueeze(t, x, -2), -2), "[2,3]");
     assert_shape(t, tl_flatten(t, x, -2, -1), "[6]");
+    const char *moved[3][3] = {{"[2,3,4]", "[3,2,4]", "[3,4,2]"},
+                               {"[3,2,4]", "[2,3,4]", "[2,4,3]"},
+                               {"[4,2,3]", "[2,4,3]", "[2,3,4]"}};
+    for (int k = 0; k < 9; k++)
+        assert_shape(t, tl_movedim(t, F(2, 3, 4), k / 3 - 3, k % 3), moved[k / 3][k % 3]);
     assert_shape(t, tl_flatten(t, SCALAR, -1, 0), "[1]");
     tl_split(t, x, 3, (int64_t[]){2, 0, 1}, -1, out);
     assert_value(t, out[0], REALS(1, 2, 4, 5), 0);

@@ -822,6 +822,25 @@ static void at_a_tie_each_gets_half(void **state)
     tl_tape_free(t);
 }
 
+/* a^b at a = 0 < b < 1: of infinite slope in a, which must not meet the zero of log a's place. */
+static void a_root_of_zero_has_no_nan_in_its_second_derivative(void **state)
+{
+    (void)state;
+    tl_tape *t = tl_tape_new(NULL);
+    tl_tensor *zero = tensor_of(TL_F64, 0, NULL, REALS(0)),
+              *half = tensor_of(TL_F64, 0, NULL, REALS(0.5));
+    tl_var a = tl_leaf_untied(t, zero), b = tl_leaf_untied(t, half), along_b, second[2];
+    tl_grad(t, tl_pow(t, a, b), TL_NONE, 1, &b, true, &along_b);
+    assert_same(tl_item(t, along_b), 0);
+    tl_grad(t, along_b, TL_NONE, 2, (tl_var[]){a, b}, false, second);
+    assert_same(tl_item(t, second[0]), 0);
+    assert_same(tl_item(t, second[1]), 0);
+    assert_ok(t);
+    tl_tensor_release(zero);
+    tl_tensor_release(half);
+    tl_tape_free(t);
+}
+
 static void a_scalar_is_an_array_too(void **state)
 {
     (void)state;
@@ -1561,6 +1580,7 @@ int main(void)
         cmocka_unit_test(forward_mode_is_the_transpose_of_backward),
         cmocka_unit_test(values_agree_with_formulas),
         cmocka_unit_test(at_a_tie_each_gets_half),
+        cmocka_unit_test(a_root_of_zero_has_no_nan_in_its_second_derivative),
         cmocka_unit_test(a_scalar_is_an_array_too),
         cmocka_unit_test(conveniences),
         cmocka_unit_test(steps_of_any_size),

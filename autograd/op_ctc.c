@@ -228,7 +228,7 @@ static tl_var emissions(tl_tape *t, const ctc *p, tl_var x)
 {
     int64_t shape[3] = {p->frames, p->rows, p->states};
     tl_var index = tl_expand(t, symbols(t, p), 3, shape);
-    return tl_clamp(t, tl_gather(t, x, 2, index), NONE, (double)INFINITY);
+    return tl_gather(t, x, 2, index);
 }
 
 static tl_var ctc_compose(const tl_call *c)

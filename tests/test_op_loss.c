@@ -312,7 +312,7 @@ static void ctc_of_the_impossible(void **state)
                               -INFINITY, -INFINITY, 0,         -INFINITY};
     tl_tensor *log_p =
         tl_tensor_from(TL_F64, TL_SHAPE(3, 1, 3), certain, NULL); /* reads 1 1 for sure */
-    tl_var x = tl_leaf(t, log_p, NULL), dx;
+    tl_var x = tl_leaf(t, log_p, NULL), dx, ddx;
     for (int zero = 0; zero < 2; zero++) {
         tl_var y = ctc_of_row(t, x, INTEGERS(1, 2), 2, zero);
         assert_same(tl_item(t, y), zero ? 0 : INFINITY);
@@ -324,6 +324,10 @@ static void ctc_of_the_impossible(void **state)
     assert_same(tl_item(t, y), 0);
     tl_grad(t, y, TL_NONE, 1, &x, true, &dx);
     assert_value(t, dx, REALS(0, -1, 0, -1, 0, 0, 0, -1, 0), 1e-15);
+    tl_grad(t, tl_sum(t, tl_square(t, dx)), TL_NONE, 1, &x, false, &ddx);
+    assert_value(t, ddx, REALS(0, 0, 0, 0, 0, 0, 0, 0, 0), 0);
+    tl_var one = F(3, 1, 3), moved = tl_jvp(t, y, 1, &x, &one);
+    assert_same(tl_item(t, moved), -3);
     assert_ok(t);
     tl_tape_free(t);
     tl_tensor_release(log_p);

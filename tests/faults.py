@@ -636,6 +636,15 @@ def make_faults(root):
         rule.faults = [fault_of(rule, e) for e in Edits(rule.f, prototypes, {}, masks, 2).all()]
         rules.append(rule)
     rules += walk_rules(root)
+    tried = {r.f.name for r in rules if r.faults}
+    for path in paths:
+        for op in ops_of(path):
+            named = {op.fields[x].strip() for x in RULE_FIELDS if x in op.fields}
+            for name in sorted(named - tried):
+                body = next((f.body for f in functions_of(path) if f.name == name), "")
+                if words(body) & tried:  # only chooses among rules
+                    continue
+                sys.exit(f"faults.py: {path.name}: no fault was found for {name} of {op.name}")
     number = 0
     for rule in rules:
         for fault in rule.faults:

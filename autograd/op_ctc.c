@@ -4,8 +4,7 @@
  * The labels l_1 .. l_n are written with blanks around them, e = - l_1 - l_2 - ... l_n -, and
  * alpha_t(s) is the log-probability of all ways in which t + 1 frames can have led to e_s:
  *
- *   alpha_t(s) = log(exp alpha(s) + exp alpha(s-1) + [may skip] exp alpha(s-2)) + x_t(e_s),  alpha =
- * alpha_t-1
+ *   alpha_t(s) = log(exp a(s) + exp a(s-1) + [may skip] exp a(s-2)) + x_t(e_s),   a = alpha_t-1
  *
  * where s - 1 may be skipped if e_s is a label and not the same as e_s-2. Two columns stand before
  * alpha's first, so that each state's three origins are a window that slides over the row:
@@ -20,7 +19,6 @@
 #include "autograd/ops.h"
 
 #include <math.h>
-#include <string.h>
 
 static const double NONE = -1e30;
 
@@ -30,7 +28,7 @@ enum { BEFORE = 2, ORIGINS = 3 };
 typedef struct ctc {
     int64_t frames, rows, classes, labels, states;
     const int64_t *target, *input_length, *target_length;
-    int64_t blank, shortest, longest; /* inputs */
+    int64_t blank, shortest, longest; /* of the input lengths */
 } ctc;
 
 static ctc ctc_of(const tl_call *c)

@@ -604,9 +604,9 @@ tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduct
 /* ---- nll, cross_entropy_with: log-probabilities or logits x [..,C], target, weight [C];
  *      i0 = a target to be ignored, f0 = label smoothing e -------------------------------------------
  *
- *   target k [..]:    l_r = w_k ((1 - e) -log p_k) + e/C sum_c w_c (-log p_c), 0 if k is ignored;
+ *   target k [..]:    l_r = -(1 - e) w_k log p_k - e/C sum_c w_c log p_c, 0 if k is ignored;
  *                     the mean is sum_r l_r / sum_r w_k over the rows that are not ignored
- *   target q [..,C]:  l_r = sum_c w_c ((1 - e) q_c + e/C) (-log p_c);  the mean is over the rows
+ *   target q [..,C]:  l_r = -sum_c w_c ((1 - e) q_c + e/C) log p_c;  the mean is over the rows
  *
  * Szegedy et al., "Rethinking the Inception architecture", CVPR 2016, on smoothing. */
 

@@ -4,7 +4,6 @@
 #include "autograd/ops.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "autograd/dims.h"
 #include "tensor/kernels.h"

@@ -340,10 +340,9 @@ TL_API tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, doub
 
 /* ---- convolution and pooling ------------------------------------------------------------- */
 
-/* x: [N,C,L], weight: [O,C/groups,K], bias: [O] or TL_NONE; y: [N,O,P], P = (L + 2 padding - dilation
- * (K - 1)
- * - 1) / stride + 1. Zeros stand around x. As PyTorch has it, and what it calls a convolution is a
- * correlation: the kernel is not turned round. */
+/* x: [N,C,L], weight: [O,C/groups,K], bias: [O] or TL_NONE; y: [N,O,P],
+ * P = (L + 2 padding - dilation (K - 1) - 1) / stride + 1. Zeros stand around x. As in PyTorch the
+ * kernel is not turned round: strictly, it is a correlation. */
 TL_API tl_var tl_conv1d(tl_tape *t, tl_var x, tl_var weight, tl_var bias, int64_t stride,
                         int64_t padding, int64_t dilation, int64_t groups);
 /* The same over the last two of [N,C,H,W], with a weight of [O,C/groups,K,K']. */

@@ -436,11 +436,7 @@ static void bce_forward(tl_call *c)
     }
 }
 
-static tl_var bounded_log(tl_tape *t, tl_var x)
-{
-    return tl_clamp(t, tl_log(t, x), -100, (double)INFINITY);
-}
-
+/* In value the logs are bounded, in the target's derivative, as in PyTorch, they are not. */
 static void bce_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
     tl_tape *t = c->tape;
@@ -451,7 +447,7 @@ static void bce_vjp(const tl_call *c, tl_var dy, tl_var *dx)
         dx[0] = tl_mul(t, dy, tl_div(t, tl_sub(t, x, y), spread));
     }
     if (tl_call_wants(c, 1))
-        dx[1] = tl_mul(t, dy, tl_sub(t, bounded_log(t, rest), bounded_log(t, x)));
+        dx[1] = tl_mul(t, dy, tl_sub(t, tl_log(t, rest), tl_log(t, x)));
 }
 
 /* Two arrays of one shape; no reduction. */

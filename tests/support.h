@@ -31,6 +31,17 @@
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
+/* Is this op to be tried? TL_TEST_OPS=name,name restricts the loops over all ops (see faults.py). */
+static inline bool op_is_chosen(const char *name)
+{
+    const char *list = getenv("TL_TEST_OPS");
+    size_t length = strlen(name);
+    for (const char *next = list; next && *next; next += strcspn(next, ","), next += *next == ',')
+        if (strncmp(next, name, length) == 0 && (next[length] == ',' || !next[length]))
+            return true;
+    return !list;
+}
+
 /* ---- dice ------------------------------------------------------------------------------- */
 
 typedef struct dice {
@@ -64,7 +75,8 @@ static inline void check_near(double actual, double expected, double tolerance, 
                               int64_t at, const char *file, int line)
 {
     bool alike = actual == expected || (isnan(actual) && isnan(expected));
-    if (!alike && !(fabs(actual - expected) <= tolerance * (1 + fabs(expected))))
+    bool finite = isfinite(actual) && isfinite(expected); /* inf is near to nothing else */
+    if (!alike && !(finite && fabs(actual - expected) <= tolerance * (1 + fabs(expected))))
         fail_msg("%s:%d: %s[%lld] is %+.17g, should be %+.17g (tolerance %g)", file, line, what,
                  (long long)at, actual, expected, tolerance);
 }

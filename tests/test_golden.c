@@ -41,8 +41,8 @@ static void compare(tl_tape *t, tl_var actual, const tl_tensor *expected, const 
             largest = fmax(largest, fabs(tl_tensor_get(expected, i)));
     for (int64_t i = 0; i < expected->layout.count; i++) {
         double x = tl_tensor_get(got, i), y = tl_tensor_get(expected, i);
-        bool alike = x == y || (isnan(x) && isnan(y));
-        if (!alike && !(fabs(x - y) <= 1e-10 * (fabs(y) + 1e-3 * largest)))
+        bool alike = x == y || (isnan(x) && isnan(y)), finite = isfinite(x) && isfinite(y);
+        if (!alike && !(finite && fabs(x - y) <= 1e-10 * (fabs(y) + 1e-3 * largest)))
             fail_msg("%s, element %lld: %+.17g, PyTorch has %+.17g", text, (long long)i, x, y);
     }
     tl_tensor_release(got);
@@ -87,6 +87,10 @@ static void run_file(const char *path, int *cases)
     assert_true(file.metadata_count > 0);
     for (int k = 0; k < file.metadata_count; k++) {
         const char *name = file.metadata[2 * k];
+        char own[64];
+        snprintf(own, sizeof own, "%.*s", (int)strcspn(name, "/"), name);
+        if (!op_is_chosen(own))
+            continue;
         for (int op = 0; op < tl_op_count(); op++) {
             size_t length = strlen(tl_op_at(op)->name);
             cases[op] += strncmp(tl_op_at(op)->name, name, length) == 0 && name[length] == '/';
@@ -112,7 +116,7 @@ static void ops_agree_with_pytorch(void **state)
     closedir(folder);
     int missing = 0;
     for (int op = 0; op < tl_op_count(); op++)
-        if (cases[op] < WANTED) {
+        if (cases[op] < WANTED && op_is_chosen(tl_op_at(op)->name)) {
             print_error("%s: %d of %d cases in tests/golden\n", tl_op_at(op)->name, cases[op], WANTED);
             missing++;
         }

@@ -41,6 +41,7 @@ static bool begin_sink(tl_tape *t, tl_node *x)
         layout ? tl_loose_new(t, (tl_dtype)x->dtype, layout, x->leaf->gradient->data, NULL, &id) : NULL;
     if (!sink)
         return false;
+    tl_tensor_touch(x->leaf->gradient);
     sink->refs = 1;
     sink->flags |= NODE_SINK;
     x->gradient = handle_of(id);
@@ -202,6 +203,8 @@ static void derive_by_hand(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
                      "second, and none in forward mode");
         return;
     }
+    if ((t->observe & OBSERVE_CHANGES) && !tl_refuse_changed(t, c->count, c->in))
+        return; /* it reads them all, for what is known */
     const tl_node *dy = tl_node_of(t, tl_contiguous(t, g), c->op->name);
     tl_block *room = tl_pool_get(&t->pool, (size_t)c->count * sizeof(tl_array));
     if (!room)
@@ -361,12 +364,24 @@ static uint32_t add_to_sink(tl_tape *t, tl_node *x, uint32_t handle)
     return complete(t, x);
 }
 
+/* Terms that were finite may have a sum that is not. */
+static bool trap_leaf(tl_tape *t, const tl_node *n, uint32_t handle)
+{
+    const tl_node *g = tl_node_of(t, tl_var_of(t, id_of(handle)), "backward");
+    const char *name = n->leaf->name ? n->leaf->name : "leaf";
+    return g && tl_trap(t, name, "its gradient", -1, tl_node_array(g));
+}
+
 static void finish_leaf(tl_tape *t, uint32_t id)
 {
     tl_node *n = tl_node_at(t, id);
     if (!n->gradient)
         return;
     uint32_t handle = complete(t, n);
+    if ((t->observe & OBSERVE_TRAP) && !trap_leaf(t, n, handle)) {
+        keep_gradient(t, n, handle);
+        return;
+    }
     if (n->flags & NODE_HOOKED) {
         t->scopes.current = n->scope;
         handle = run_hooks(t, id, handle);

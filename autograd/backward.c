@@ -41,6 +41,7 @@ static bool begin_sink(tl_tape *t, tl_node *x)
         layout ? tl_loose_new(t, (tl_dtype)x->dtype, layout, x->leaf->gradient->data, NULL, &id) : NULL;
     if (!sink)
         return false;
+    tl_tensor_touch(x->leaf->gradient);
     sink->refs = 1;
     sink->flags |= NODE_SINK;
     x->gradient = handle_of(id);
@@ -202,6 +203,8 @@ static void derive_by_hand(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
                      "second, and none in forward mode");
         return;
     }
+    if ((t->observe & OBSERVE_CHANGES) && !tl_refuse_changed(t, c->count, c->in))
+        return; /* it reads them all, for what is known */
     const tl_node *dy = tl_node_of(t, tl_contiguous(t, g), c->op->name);
     tl_block *room = tl_pool_get(&t->pool, (size_t)c->count * sizeof(tl_array));
     if (!room)
@@ -337,7 +340,7 @@ static void walk_node(tl_tape *t, uint32_t id)
             "backward: %s has been walked back already; record it anew after tl_tape_reset, cut the "
             "graph before it with tl_detach, or walk the first time with tl_backward_retain",
             n->op->name);
-    } else {
+    } else if (!t->error.status) { /* a hook may have failed */
         push(t, n, tl_var_of(t, id), tl_var_of(t, id_of(handle)));
         if (!t->walk.retain)
             n->flags |= NODE_CONSUMED;
@@ -361,12 +364,24 @@ static uint32_t add_to_sink(tl_tape *t, tl_node *x, uint32_t handle)
     return complete(t, x);
 }
 
+/* Terms that were finite may have a sum that is not. */
+static bool trap_leaf(tl_tape *t, const tl_node *n, uint32_t handle)
+{
+    const tl_node *g = tl_node_of(t, tl_var_of(t, id_of(handle)), "backward");
+    const char *name = n->leaf->name ? n->leaf->name : "leaf";
+    return g && tl_trap(t, name, "its gradient", -1, tl_node_array(g));
+}
+
 static void finish_leaf(tl_tape *t, uint32_t id)
 {
     tl_node *n = tl_node_at(t, id);
     if (!n->gradient)
         return;
     uint32_t handle = complete(t, n);
+    if ((t->observe & OBSERVE_TRAP) && !trap_leaf(t, n, handle)) {
+        keep_gradient(t, n, handle);
+        return;
+    }
     if (n->flags & NODE_HOOKED) {
         t->scopes.current = n->scope;
         handle = run_hooks(t, id, handle);
@@ -386,10 +401,15 @@ static void finish_leaves(tl_tape *t)
 /* Walks back from `from`, whose gradient is `seed`. */
 static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
 {
+    if (t->walk.active)
+        return tl_tape_fail(t, TL_ERR_ARGUMENT,
+                            "%s: called by a hook, in the middle of another walk over the tape",
+                            how.sinks ? "backward" : "grad");
     how.leaves = t->walk.leaves;
     how.active = true;
     t->walk = how;
     uint32_t scope = t->scopes.current;
+    unsigned observe = t->observe; /* tl_jvp may be looking for changes around this walk */
     tl_find_changes(t);
     if (!how.create_graph)
         tl_no_record_begin(t);
@@ -404,7 +424,7 @@ static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
     if (!how.create_graph)
         tl_no_record_end(t, 0, NULL);
     t->walk.active = false;
-    t->observe &= ~(unsigned)OBSERVE_CHANGES;
+    t->observe = (t->observe & ~(unsigned)OBSERVE_CHANGES) | (observe & OBSERVE_CHANGES);
     if (!t->error.status)
         t->scopes.current = scope;
     return t->error.status;

@@ -59,7 +59,8 @@ bool tl_call_fail(const tl_call *c, tl_status status, const char *format, ...)
 bool tl_call_wants(const tl_call *c, int k)
 {
     tl_node *n = tl_node_of(c->tape, c->in[k], c->op->name);
-    return n && (n->flags & NODE_NEEDS_GRADIENT);
+    return n && (n->flags & NODE_NEEDS_GRADIENT) &&
+           !(c->tape->stopped.count && !tl_is_none(c->out) && tl_is_stopped(c->tape, c->out.id, k));
 }
 
 /* For ops that are applied without constants: rules need not ask whether there are any. */

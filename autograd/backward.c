@@ -156,8 +156,8 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
 
 static bool passes(const tl_tape *t, const tl_node *n, int k)
 {
-    const tl_node *x = tl_node_at(t, tl_node_inputs(n)[k]);
-    return (x->flags & NODE_NEEDS_GRADIENT) &&
+    uint32_t id = tl_node_inputs(n)[k];
+    return id >= t->walk.floor && (tl_node_at(t, id)->flags & NODE_NEEDS_GRADIENT) &&
            !((n->flags & NODE_CUT) && tl_is_stopped(t, t->walk.node, k));
 }
 
@@ -540,6 +540,14 @@ static bool grad_fits(tl_tape *t, tl_var output, tl_var *seed, int count, const 
     return t->error.status == TL_OK;
 }
 
+static uint32_t first_of(int count, const tl_var *inputs)
+{
+    uint32_t first = UINT32_MAX;
+    for (int k = 0; k < count; k++)
+        first = inputs[k].id < first ? inputs[k].id : first;
+    return first;
+}
+
 tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,
                   bool create_graph, tl_var *grads)
 {
@@ -553,7 +561,8 @@ tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, cons
     uint32_t *saved = tl_block_data(room);
     ask_inputs(t, count, inputs, saved);
     if (tl_node_at(t, output.id)->flags & NODE_NEEDS_GRADIENT)
-        walk(t, output.id, output_grad, (tl_walk){.create_graph = create_graph, .retain = true});
+        walk(t, output.id, output_grad,
+             (tl_walk){.create_graph = create_graph, .retain = true, .floor = first_of(count, inputs)});
     collect_inputs(t, count, inputs, saved, grads);
     tl_pool_put(&t->pool, room);
     return t->error.status;

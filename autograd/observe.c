@@ -218,12 +218,11 @@ tl_status tl_profile_print(tl_tape *t, FILE *stream)
     count = count < MOST ? count : MOST;
     for (int k = 0; k < count; k++)
         total += seconds(&lines[k]);
-    fprintf(stream, "%-20s %10s %12s %12s %7s %12s\n", "op", "calls", "forward ms",
-                         "backward ms", "share", "bytes");
+    fprintf(stream, "%-20s %10s %12s %12s %7s %12s\n", "op", "calls", "forward ms", "backward ms",
+            "share", "bytes");
     for (int k = 0; k < count; k++)
         fprintf(stream, "%-20s %10llu %12.3f %12.3f %6.1f%% %12llu\n", lines[k].op,
-                          (unsigned long long)lines[k].calls, 1e3 * lines[k].forward,
-                          1e3 * lines[k].backward, total > 0 ? 100 * seconds(&lines[k]) / total : 0,
-                          (unsigned long long)lines[k].bytes);
+                (unsigned long long)lines[k].calls, 1e3 * lines[k].forward, 1e3 * lines[k].backward,
+                total > 0 ? 100 * seconds(&lines[k]) / total : 0, (unsigned long long)lines[k].bytes);
     return fflush(stream) || ferror(stream) ? TL_ERR_IO : TL_OK;
 }

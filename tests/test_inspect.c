@@ -447,7 +447,7 @@ static void dot_of_a_network(void **state)
     enum { STEPS = 5, LAYERS = 2 };
     network n = network_new(TL_LSTM, LAYERS);
     tl_tape *t = tl_tape_new(NULL);
-    tl_var loss = tl_mean(t, tl_square(t, unrolled(t, &n, STEPS)));
+    tl_var loss = tl_sum(t, tl_square(t, unrolled(t, &n, STEPS)));
     char *text = dumped(t, &(tl_dump_options){.format = TL_DUMP_DOT});
     check_dot(text);
     assert_int_equal(count_of(text, "subgraph cluster_"), LAYERS * (1 + STEPS));

@@ -53,14 +53,16 @@ static void constants_make_the_round_trip(void **state)
     for (int k = 0; k < tl_op_count(); k++) {
         const tl_op *op = tl_op_at(k);
         for (const tl_sample *s = op->samples; s && s->count; s++) {
-            tl_attr attr;
+            tl_attr attr, expected = s->attr;
             tl_error error = {0};
+            if (!op->attributes || !strstr(op->attributes, "=f0")) /* samples that ops share */
+                memset(expected.f, 0, sizeof expected.f);
             tl_attr_to_json(op, &s->attr, sizeof text, text);
             if (tl_attr_from_json(op, text, &attr, &error) != TL_OK)
                 fail_msg("%s: %s from %s", op->name, error.message, text);
             if (!op->attributes || !strchr(op->attributes, '*'))
-                attr.n = s->attr.n; /* means nothing without a list */
-            if (memcmp(&attr, &s->attr, sizeof attr) != 0)
+                attr.n = expected.n; /* means nothing without a list */
+            if (memcmp(&attr, &expected, sizeof attr) != 0)
                 fail_msg("%s: sample %d: not all constants are in %s", op->name, (int)(s - op->samples),
                          text);
             assert_string_equal(tl_attr_to_json(op, &attr, sizeof again, again), text);

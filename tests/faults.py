@@ -25,11 +25,12 @@ its function in a copy of the tree, chosen at run time by the environment variab
         }
     }
 
-so that everything is compiled once (some 1300 faults of 130 rules: two minutes on two cores). The tests are run until one fails: test_golden and test_ops with
-TL_TEST_OPS, which restricts them to the ops concerned, then everything. A test counts only if it passes
-without the fault. Changes that change no result are in EQUIVALENT, each with its reason; left out by
-construction are: the sign of what is squared, operands of symmetric functions exchanged, the 1 that
-tl_masked_fill puts where a quotient is not used (that the mask is dropped is tried).
+so that everything is compiled once: some 1300 faults in 130 rules take two minutes on two cores. The
+tests are run until one fails: test_golden and test_ops with TL_TEST_OPS, which restricts them to the ops
+concerned, then everything. A test counts only if it passes without the fault. Changes that change no
+result are in EQUIVALENT, each with its reason; left out by construction are: the sign of what is squared,
+operands of symmetric functions exchanged, the 1 that tl_masked_fill puts where a quotient is not used
+(that the mask is dropped is tried).
 """
 import argparse
 import concurrent.futures

@@ -142,7 +142,7 @@ static void convolution_is_refused_in_words(void **state)
     tl_tape *t = tl_tape_new(NULL);
 #define CONV(x, w, b, stride, padding, dilation, groups)                                               \
     tl_conv1d(t, (x), (w), (b), (stride), (padding), (dilation), (groups))
-#define BAD(y, status, reason) REFUSED(y, status, "conv1d: " reason " (conv1d)")
+#define BAD(y, status, reason) REFUSED(y, status, "conv1d: " reason)
     BAD(CONV(F(3, 5), F(4, 3, 2), TL_NONE, 1, 0, 1, 1), TL_ERR_SHAPE,
         "wants [N,C,L] and [O,C/G,K], not [3,5] and [4,3,2], for G = 1");
     BAD(CONV(F(2, 3, 5), F(4, 2, 2), TL_NONE, 1, 0, 1, 1), TL_ERR_SHAPE,
@@ -171,11 +171,11 @@ static void convolution_is_refused_in_words(void **state)
             "conv1d: operand 0 is i64, not a real");
     REFUSED(tl_conv2d(t, F(2, 3, 5), F(4, 3, 2, 2), TL_NONE, TWO(1, 1), TWO(0, 0), TWO(1, 1), 1),
             TL_ERR_SHAPE,
-            "conv2d: wants [N,C,H,W] and [O,C/G,K,K'], not [2,3,5] and [4,3,2,2], for G = 1 (conv2d)");
+            "conv2d: wants [N,C,H,W] and [O,C/G,K,K'], not [2,3,5] and [4,3,2,2], for G = 1");
     REFUSED(tl_conv2d(t, F(2, 3, 5, 4), F(4, 3, 2, 7), TL_NONE, TWO(1, 1), TWO(0, 1), TWO(1, 1), 1),
-            TL_ERR_SHAPE, "conv2d: a window of 7 does not fit into [2,3,5,4], padding 1 (conv2d)");
+            TL_ERR_SHAPE, "conv2d: a window of 7 does not fit into [2,3,5,4], padding 1");
     REFUSED(tl_conv2d(t, F(2, 3, 5, 4), F(4, 3, 2, 2), TL_NONE, TWO(1, -2), TWO(0, 0), TWO(1, 1), 1),
-            TL_ERR_ARGUMENT, "conv2d: stride -2 (conv2d)");
+            TL_ERR_ARGUMENT, "conv2d: stride -2");
 #undef BAD
     tl_tape_free(t);
 }
@@ -207,20 +207,18 @@ static void pools_are_refused_in_words(void **state)
     (void)state;
     tl_tape *t = tl_tape_new(NULL);
     REFUSED(tl_max_pool1d(t, SCALAR, 2, 2, 0), TL_ERR_SHAPE,
-            "max_pool1d: wants 1 to 7 dimensions, not [] (max_pool1d)");
+            "max_pool1d: wants 1 to 7 dimensions, not []");
     REFUSED(tl_avg_pool2d(t, F(3), TWO(2, 2), TWO(2, 2), TWO(0, 0)), TL_ERR_SHAPE,
-            "avg_pool2d: wants 2 to 6 dimensions, not [3] (avg_pool2d)");
+            "avg_pool2d: wants 2 to 6 dimensions, not [3]");
     REFUSED(tl_max_pool2d(t, F(1, 1, 1, 1, 1, 1, 1), TWO(1, 1), TWO(1, 1), TWO(0, 0)), TL_ERR_SHAPE,
-            "max_pool2d: wants 2 to 6 dimensions, not [1,1,1,1,1,1,1] (max_pool2d)");
-    REFUSED(tl_max_pool1d(t, F(2, 3), 0, 1, 0), TL_ERR_ARGUMENT,
-            "max_pool1d: window of size 0 (max_pool1d)");
-    REFUSED(tl_max_pool1d(t, F(2, 3), 2, 0, 0), TL_ERR_ARGUMENT, "max_pool1d: stride 0 (max_pool1d)");
-    REFUSED(tl_avg_pool1d(t, F(2, 3), 2, 1, -1), TL_ERR_ARGUMENT,
-            "avg_pool1d: padding -1 (avg_pool1d)");
+            "max_pool2d: wants 2 to 6 dimensions, not [1,1,1,1,1,1,1]");
+    REFUSED(tl_max_pool1d(t, F(2, 3), 0, 1, 0), TL_ERR_ARGUMENT, "max_pool1d: window of size 0");
+    REFUSED(tl_max_pool1d(t, F(2, 3), 2, 0, 0), TL_ERR_ARGUMENT, "max_pool1d: stride 0");
+    REFUSED(tl_avg_pool1d(t, F(2, 3), 2, 1, -1), TL_ERR_ARGUMENT, "avg_pool1d: padding -1");
     REFUSED(tl_avg_pool1d(t, F(2, 3), 3, 1, 2), TL_ERR_ARGUMENT,
-            "avg_pool1d: padding 2 is more than half of the window, 3 (avg_pool1d)");
+            "avg_pool1d: padding 2 is more than half of the window, 3");
     REFUSED(tl_max_pool1d(t, F(2, 3), 4, 1, 0), TL_ERR_SHAPE,
-            "max_pool1d: a window of 4 does not fit into [2,3], padding 0 (max_pool1d)");
+            "max_pool1d: a window of 4 does not fit into [2,3], padding 0");
     REFUSED(tl_max_pool1d(t, INT(2, 3), 2, 1, 0), TL_ERR_DTYPE,
             "max_pool1d: operand 0 is i64, not a real");
     assert_shape(t, tl_max_pool1d(t, F(1, 1, 1, 1, 1, 1, 3), 2, 1, 0), "[1,1,1,1,1,1,2]");

@@ -47,33 +47,31 @@ static void pairs_are_refused_in_words(void **state)
             tl_attr attr = {.f = {1}, .flag = bad == 0 ? 9 : TL_REDUCE_MEAN};
             tl_var y = tl_apply(t, tl_op_find(loss[k]), 2, in, &attr);
             snprintf(message, sizeof message,
-                     bad == 0   ? "%s: there is no reduction 9 (%s)"
-                     : bad == 1 ? "%s: shapes cannot be broadcast: [2,3] and [4] (%s)"
+                     bad == 0   ? "%s: there is no reduction 9"
+                     : bad == 1 ? "%s: shapes cannot be broadcast: [2,3] and [4]"
                                 : "%s: operands differ in dtype: f64 and f32",
-                     loss[k], loss[k]);
+                     loss[k]);
             check_refused(t, y,
                           bad == 0   ? TL_ERR_ARGUMENT
                           : bad == 1 ? TL_ERR_SHAPE
                                      : TL_ERR_DTYPE,
                           message, __LINE__);
         }
-    REFUSED(tl_mse(t, F(2), F(3), mean), TL_ERR_SHAPE,
-            "mse: shapes cannot be broadcast: [2] and [3] (mse)");
-    REFUSED(tl_l1(t, F(2), F(2), unknown), TL_ERR_ARGUMENT, "l1: there is no reduction 3 (l1)");
-    REFUSED(tl_huber(t, F(2), F(2), 0, mean), TL_ERR_ARGUMENT,
-            "huber: delta must be positive, not 0 (huber)");
+    REFUSED(tl_mse(t, F(2), F(3), mean), TL_ERR_SHAPE, "mse: shapes cannot be broadcast: [2] and [3]");
+    REFUSED(tl_l1(t, F(2), F(2), unknown), TL_ERR_ARGUMENT, "l1: there is no reduction 3");
+    REFUSED(tl_huber(t, F(2), F(2), 0, mean), TL_ERR_ARGUMENT, "huber: delta must be positive, not 0");
     REFUSED(tl_smooth_l1(t, F(2), F(2), -1, mean), TL_ERR_ARGUMENT,
-            "smooth_l1: beta must not be negative: -1 (smooth_l1)");
+            "smooth_l1: beta must not be negative: -1");
     REFUSED(tl_bce(t, tl_affine(t, F(2), 1.5, 0), F(2), TL_NONE, mean), TL_ERR_ARGUMENT,
             "bce: 1.5 at element 0 is not a probability (bce)");
     REFUSED(tl_bce(t, tl_affine(t, F(2), -0.5, 0), F(1), TL_NONE, mean), TL_ERR_ARGUMENT,
             "bce: -0.5 at element 0 is not a probability (bce)");
     REFUSED(tl_bce(t, F(2), F(2), F(3), mean), TL_ERR_SHAPE,
-            "bce: shapes cannot be broadcast: [2] and [3] (bce)");
+            "bce: shapes cannot be broadcast: [2] and [3]");
     REFUSED(tl_bce_with_logits(t, F(2), F(2), TL_NONE, F(3), mean), TL_ERR_SHAPE,
-            "bce_with_logits: shapes cannot be broadcast: [2] and [3] (bce_with_logits)");
+            "bce_with_logits: shapes cannot be broadcast: [2] and [3]");
     REFUSED(tl_kl_div(t, SCALAR, SCALAR, false, batch), TL_ERR_SHAPE,
-            "kl_div: [] has no first size to divide by (kl_div)");
+            "kl_div: [] has no first size to divide by");
     tl_tape_free(t);
 }
 
@@ -154,39 +152,38 @@ static void classes_are_refused_in_words(void **state)
 #define WITH(x, k, ...) tl_cross_entropy_with(t, (x), (k), &(tl_cross_entropy_options){__VA_ARGS__})
 #define X               "cross_entropy_with"
     REFUSED(NLL(F(2, 3), INT(3), TL_NONE), TL_ERR_SHAPE,
-            "nll: one target for each row of the logits: [2,3], targets [3] (nll)");
+            "nll: one target for each row of the logits: [2,3], targets [3]");
     REFUSED(NLL(SCALAR, INT(1), TL_NONE), TL_ERR_SHAPE,
-            "nll: one target for each row of the logits: [], targets [1] (nll)");
-    REFUSED(NLL(F(2, 3), F(2), TL_NONE), TL_ERR_DTYPE, "nll: targets must be i64, not f64 (nll)");
-    REFUSED(NLL(INT(2, 3), INT(2), TL_NONE), TL_ERR_DTYPE,
-            "nll: logits must be f32 or f64, not i64 (nll)");
+            "nll: one target for each row of the logits: [], targets [1]");
+    REFUSED(NLL(F(2, 3), F(2), TL_NONE), TL_ERR_DTYPE, "nll: targets must be i64, not f64");
+    REFUSED(NLL(INT(2, 3), INT(2), TL_NONE), TL_ERR_DTYPE, "nll: logits must be f32 or f64, not i64");
     REFUSED(NLL(F(2, 3), INT(2), F(2)), TL_ERR_SHAPE,
-            "nll: wants a weight for each class of [2,3], not [2] (nll)");
-    REFUSED(NLL(F(2, 3), INT(2), SINGLE(3)), TL_ERR_DTYPE, "nll: the weight is f32, not f64 (nll)");
+            "nll: wants a weight for each class of [2,3], not [2]");
+    REFUSED(NLL(F(2, 3), INT(2), SINGLE(3)), TL_ERR_DTYPE, "nll: the weight is f32, not f64");
     REFUSED(NLL(F(2, 4), integers(t, TL_SHAPE(2), k), TL_NONE), TL_ERR_INDEX,
-            "nll: target 4 at row 1 is not one of the 4 classes (nll)");
+            "nll: target 4 at row 1 is not one of the 4 classes");
     REFUSED(NLL(F(4, 5), integers(t, TL_SHAPE(4), k), TL_NONE), TL_ERR_INDEX,
-            "nll: target -1 at row 3 is not one of the 5 classes (nll)");
+            "nll: target -1 at row 3 is not one of the 5 classes");
     REFUSED(tl_nll(t, F(2, 3), INT(2), TL_NONE, 0, (tl_reduction)3), TL_ERR_ARGUMENT,
-            "nll: there is no reduction 3 (nll)");
+            "nll: there is no reduction 3");
     REFUSED(WITH(F(4, 5), integers(t, TL_SHAPE(4), k), .reduction = TL_REDUCE_SUM), TL_ERR_INDEX,
-            X ": target -100 at row 2 is not one of the 5 classes (" X ")");
+            X ": target -100 at row 2 is not one of the 5 classes");
     REFUSED(WITH(F(2, 3), INT(2), .label_smoothing = 1.5), TL_ERR_ARGUMENT,
-            X ": label smoothing is within 0 and 1, not 1.5 (" X ")");
+            X ": label smoothing is within 0 and 1, not 1.5");
     REFUSED(WITH(F(2, 3), F(2), .label_smoothing = 0), TL_ERR_SHAPE,
-            X ": one probability for each logit: [2,3], targets [2] (" X ")");
+            X ": one probability for each logit: [2,3], targets [2]");
     REFUSED(WITH(SCALAR, SCALAR, .label_smoothing = 0), TL_ERR_SHAPE,
-            X ": one probability for each logit: [], targets [] (" X ")");
+            X ": one probability for each logit: [], targets []");
     REFUSED(WITH(F(2, 3), SINGLE(2, 3), .label_smoothing = 0), TL_ERR_DTYPE,
-            X ": targets are f32, the logits f64 (" X ")");
+            X ": targets are f32, the logits f64");
     REFUSED(WITH(F(2, 3), F(2, 3), .weight = F(1)), TL_ERR_SHAPE,
-            X ": wants a weight for each class of [2,3], not [1] (" X ")");
+            X ": wants a weight for each class of [2,3], not [1]");
     REFUSED(WITH(F(2, 3), F(2, 3), .reduction = (tl_reduction)3), TL_ERR_ARGUMENT,
-            X ": there is no reduction 3 (" X ")");
+            X ": there is no reduction 3");
     REFUSED(WITH(F(0, 0), INT(1), .reduction = TL_REDUCE_SUM), TL_ERR_SHAPE,
-            X ": one target for each row of the logits: [0,0], targets [1] (" X ")");
+            X ": one target for each row of the logits: [0,0], targets [1]");
     REFUSED(WITH(F(1, 0), INT(1), .reduction = TL_REDUCE_SUM), TL_ERR_INDEX,
-            X ": target 1 at row 0 is not one of the 0 classes (" X ")");
+            X ": target 1 at row 0 is not one of the 0 classes");
     tl_tape_free(t);
 }
 
@@ -370,7 +367,7 @@ static void ctc_refuses_in_words(void **state)
     tl_tape *t = tl_tape_new(NULL);
 #define CTC(x, k, n, m, blank) tl_ctc_loss(t, (x), (k), (n), (m), (blank), false, TL_REDUCE_MEAN)
 #define TWO(...)               integers(t, TL_SHAPE(2), INTEGERS(__VA_ARGS__))
-#define BAD(y, status, reason) REFUSED(y, status, "ctc_loss: " reason " (ctc_loss)")
+#define BAD(y, status, reason) REFUSED(y, status, "ctc_loss: " reason)
     BAD(CTC(F(4, 2), INT(2, 3), TWO(4, 4), TWO(1, 1), 0), TL_ERR_SHAPE,
         "wants [T,B,C], [B,S], [B] and [B], not [4,2], [2,3], [2] and [2]");
     BAD(CTC(F(4, 3, 5), INT(2, 3), TWO(4, 4), TWO(1, 1), 0), TL_ERR_SHAPE,

@@ -133,8 +133,7 @@ TL_API tl_var tl_where(tl_tape *t, tl_var mask, tl_var a, tl_var b); /* mask ? a
 TL_API tl_var tl_masked_fill(tl_tape *t, tl_var x, tl_var mask, double value);
 
 /* x in another dtype, converted as tl_tensor_copy does; x itself if it has that dtype. Between reals
- * the derivative is cast back; what is cast to or from integers depends on no leaf. By name the dtype
- * may be "same", which copies. */
+ * the derivative is cast back; what is cast to or from integers depends on no leaf. */
 TL_API tl_var tl_cast(tl_tape *t, tl_var x, tl_dtype dtype);
 
 /* ---- shape: views, unless it says copy -------------------------------------------------- */

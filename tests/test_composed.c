@@ -120,6 +120,13 @@ static void it_stands_in_a_scope_of_its_name(void **state)
     assert_vars(t, loose, y, 0);
     tl_no_record_end(t, 0, NULL);
     assert_int_equal(tl_tape_count(t), COUNT_OF(expected));
+    size_t held = tl_tape_measure(t).held;
+    for (int k = 0; k < 10000; k++) { /* and nothing remembered of it */
+        tl_no_record_begin(t);
+        tl_apply(t, &pair, 2, in, NULL);
+        tl_no_record_end(t, 0, NULL);
+    }
+    assert_true(tl_tape_measure(t).held == held);
     /* the same structure as written out; names are no part of it */
     tl_var out = tl_mul(t, tl_affine(t, tl_tanh(t, tl_affine(t, in[0], 3, 0)), 2, 0), in[1]);
     assert_true(tl_graph_hash(t, 1, &y, 0, NULL) == tl_graph_hash(t, 1, &out, 0, NULL));

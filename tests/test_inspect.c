@@ -927,6 +927,78 @@ static void a_million_in_a_row(void **state)
     tl_tensor_release(w);
 }
 
+/* ---- too little memory ---------------------------------------------------------------------- */
+
+static tl_var keep_it(tl_tape *t, tl_var v, tl_var g, void *context)
+{
+    (void)v, (void)context;
+    return tl_affine(t, g, 1, 0);
+}
+
+/* Everything that may ask for memory, with a limit on it. */
+static tl_status all_of_it(size_t limit)
+{
+    tl_tape_config config = {.memory = limit};
+    tl_tape *t = tl_tape_new(&config);
+    tl_tensor *w = tl_tensor_zeros(TL_F64, TL_SHAPE(40, 40), NULL), *v = zeros_like(w);
+    tl_profile_line lines[4];
+    tl_var uses[8], g[2];
+    tl_tape_trap(t, true);
+    tl_tape_watch(t, true);
+    tl_tape_profile(t, true);
+    tl_untie(t, w);
+    tl_var h = tl_leaf(t, v, NULL), first = h, along = tl_full(t, TL_F64, TL_SHAPE(40, 40), 1);
+    for (int step = 0; step < 4; step++) {
+        tl_scope_begin(t, "step", step);
+        tl_var p = tl_matmul(t, h, tl_leaf(t, w, NULL));
+        h = tl_tanh(t, p);
+        tl_hook_gradient(t, h, keep_it, NULL);
+        tl_hook_gradient(t, p, keep_it, NULL);
+        if (step == 1)
+            tl_stop_edge(t, h, 0);
+        tl_name(t, h, "hidden");
+        tl_scope_end(t);
+    }
+    tl_var loss = tl_mean(t, tl_square(t, h));
+    tl_keep_gradients(t);
+    tl_backward_retain(t, loss);
+    tl_grad(t, loss, TL_NONE, 1, &first, true, g);
+    tl_jvp(t, loss, 1, &first, &along);
+    tl_graph_hash(t, 1, &loss, 1, &first);
+    tl_tape_hash(t, 0, 0);
+    FILE *stream = fopen("/dev/null", "w");
+    for (int format = TL_DUMP_TEXT; format <= TL_DUMP_DOT; format++)
+        tl_dump(
+            t, stream,
+            &(tl_dump_options){.format = (tl_dump_format)format, .gradients = true, .fold = "step"});
+    fclose(stream);
+    tl_untied_uses(t, w, 8, uses);
+    tl_profile_lines(t, 4, lines);
+    tl_status status = tl_tape_status(t);
+    tl_tape_reset(t);
+    assert_int_equal(tl_tape_status(t), TL_OK);
+    tl_tape_free(t);
+    tl_tensor_release(w);
+    tl_tensor_release(v);
+    return status;
+}
+
+static void too_little_memory(void **state)
+{
+    (void)state;
+    assert_int_equal(all_of_it(0), TL_OK);
+    int failures = 0;
+    tl_status status = TL_ERR_MEMORY;
+    for (size_t limit = 1; status != TL_OK && limit < (size_t)64 << 20; limit += 1 + limit / 64) {
+        status = all_of_it(limit);
+        failures += status == TL_ERR_MEMORY;
+        if (status != TL_OK && status != TL_ERR_MEMORY)
+            fail_msg("limit %zu: %s", limit, tl_status_text(status));
+    }
+    assert_int_equal(status, TL_OK);
+    assert_true(failures > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -951,6 +1023,7 @@ int main(void)
         cmocka_unit_test(an_unrolled_network_is_a_feedforward_one),
         cmocka_unit_test(built_in_cells_written_out),
         cmocka_unit_test(a_million_in_a_row),
+        cmocka_unit_test(too_little_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,7 +297,10 @@ static uint32_t complete(tl_tape *t, tl_node *n)
     uint32_t handle = n->gradient;
     n->gradient = 0;
     if (n->flags & NODE_DEFERRED) {
+        double begin = t->observe & OBSERVE_PROFILE ? tl_clock() : 0;
         tl_panel_flush(t, tl_node_at(t, id_of(handle))->data);
+        if (t->observe & OBSERVE_PROFILE)
+            tl_profile_add(t, &tl_op_sum_outer, (tl_profile_line){.backward = tl_clock() - begin});
         n->flags &= NODE_ALL & ~(unsigned)NODE_DEFERRED;
     }
     return handle;

@@ -2,14 +2,18 @@
 #include "autograd/ops.h"
 #include "tensor/kernels.h"
 
-static const tl_sample any_real[] = {
-    {1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR}, {1, {{0, {0}, -2, 2, 0}}, TL_NO_ATTR}, TL_SAMPLES_END};
+static const tl_sample any_real[] = {{1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR},
+                                     {1, {{0, {0}, -2, 2, 0}}, TL_NO_ATTR},
+                                     {1, {{3, {2, 1, 5}, -9, 9, 0}}, TL_NO_ATTR},
+                                     TL_SAMPLES_END};
 static const tl_sample away_from_zero[] = {{1, {{2, {3, 4}, -2, -0.1, 0}}, TL_NO_ATTR},
                                            {1, {{2, {3, 4}, 0.1, 2, 0}}, TL_NO_ATTR},
+                                           {1, {{0, {0}, -9, -3, 0}}, TL_NO_ATTR},
                                            TL_SAMPLES_END};
 static const tl_sample two_reals[] = {
     {2, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR},
     {2, {{3, {2, 1, 4}, -2, 2, 0}, {2, {3, 1}, -2, 2, 0}}, TL_NO_ATTR},
+    {2, {{0, {0}, -2, 2, 0}, {3, {2, 1, 5}, -2, 2, 0}}, TL_NO_ATTR},
     TL_SAMPLES_END};
 
 /* ---- sigmoid: y = 1 / (1 + exp(-x));  dy/dx = y (1 - y) --------------------------------- */
@@ -134,6 +138,7 @@ static tl_var relu_grad_partial(const tl_call *c, int k, tl_var g)
 static const tl_sample relu_grad_samples[] = {
     {2, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, -0.1, 0}}, {{0}, {0}, 0, 0}},
     {2, {{2, {3, 4}, -2, 2, 0}, {1, {4}, 0.1, 2, 0}}, {{0}, {0}, 0, 0}},
+    {2, {{1, {4}, -2, 2, 0}, {3, {2, 3, 1}, 0.1, 2, 0}}, {{0}, {0}, 0, 0}},
     TL_SAMPLES_END};
 
 const tl_op tl_op_relu_grad = {.name = "relu_grad",
@@ -290,6 +295,34 @@ tl_var tl_gelu(tl_tape *t, tl_var x)
     return tl_apply(t, &tl_op_gelu, 1, &x, NULL);
 }
 
+/* ---- gelu_tanh: y = x (1 + tanh u) / 2, u = sqrt(2/pi) (x + 0.044715 x^3);
+ *     dy/dx = (1 + tanh u + x (1 - tanh^2 u) du/dx) / 2. Hendrycks and Gimpel 2016 --------- */
+
+static tl_var gelu_tanh_partial(const tl_call *c, int k, tl_var g)
+{
+    const double root = 0.7978845608028654, cubic = 0.044715;
+    tl_tape *t = c->tape;
+    tl_var x = tl_clamp(t, c->in[k], -40, 40); /* beyond, tanh u is 1 or -1; x^3 stays finite */
+    tl_var slope = tl_affine(t, tl_square(t, x), 3 * root * cubic, root); /* du/dx */
+    tl_var u = tl_mul(t, x, tl_affine(t, tl_square(t, x), root * cubic, root)), y = tl_tanh(t, u);
+    tl_var rest = tl_mul(t, x, tl_tanh_grad(t, slope, y));
+    return tl_mul(t, g, tl_affine(t, tl_add(t, y, rest), 0.5, 0.5));
+}
+
+const tl_op tl_op_gelu_tanh = {.name = "gelu_tanh",
+                               .equation = "y = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2",
+                               .kind = TL_ELEMENTWISE,
+                               .least = 1,
+                               .most = 1,
+                               .kernel = tl_kernel_gelu_tanh,
+                               .partial = gelu_tanh_partial,
+                               .samples = any_real};
+
+tl_var tl_gelu_tanh(tl_tape *t, tl_var x)
+{
+    return tl_apply(t, &tl_op_gelu_tanh, 1, &x, NULL);
+}
+
 /* ---- softsign: y = x / (1 + |x|);  dy/dx = 1 / (1 + |x|)^2 ------------------------------ */
 
 static tl_var softsign_partial(const tl_call *c, int k, tl_var g)
@@ -313,6 +346,7 @@ tl_var tl_softsign(tl_tape *t, tl_var x)
 
 static const tl_sample leaky_samples[] = {{1, {{2, {3, 4}, -2, -0.1, 0}}, {{0}, {0.1, 0}, 0, 0}},
                                           {1, {{2, {3, 4}, 0.1, 2, 0}}, {{0}, {0.1, 0}, 0, 0}},
+                                          {1, {{0, {0}, -9, -3, 0}}, {{0}, {-2, 0}, 0, 0}},
                                           TL_SAMPLES_END};
 
 /* ---- leaky_relu: y = x > 0 ? x : slope x;  f[0] = slope; dy/dx = slope at 0 ------------- */
@@ -341,6 +375,7 @@ tl_var tl_leaky_relu(tl_tape *t, tl_var x, double slope)
 
 static const tl_sample elu_samples[] = {{1, {{2, {3, 4}, -2, -0.1, 0}}, {{0}, {1.5, 0}, 0, 0}},
                                         {1, {{2, {3, 4}, 0.1, 2, 0}}, {{0}, {1.5, 0}, 0, 0}},
+                                        {1, {{0, {0}, -9, -3, 0}}, {{0}, {-2, 0}, 0, 0}},
                                         TL_SAMPLES_END};
 
 /* ---- elu: y = x > 0 ? x : alpha (exp x - 1); f[0] = alpha; dy/dx = alpha exp x for x <= 0.
@@ -371,8 +406,30 @@ tl_var tl_elu(tl_tape *t, tl_var x, double alpha)
     return tl_apply(t, &tl_op_elu, 1, &x, &(tl_attr){.f = {alpha, 0}});
 }
 
+/* ---- selu: y = scale elu(x), alpha 1.6733, scale 1.0507: keeps mean 0 and variance 1.
+ *     Klambauer et al., NeurIPS 2017 ------------------------------------------------------- */
+
+static tl_var selu_of(const tl_call *c)
+{
+    return tl_affine(c->tape, tl_elu(c->tape, c->in[0], 1.6732632423543772), 1.0507009873554805, 0);
+}
+
+const tl_op tl_op_selu = {.name = "selu",
+                          .equation = "y = 1.0507 elu(x), alpha = 1.6733",
+                          .kind = TL_COMPOSED,
+                          .least = 1,
+                          .most = 1,
+                          .compose = selu_of,
+                          .samples = away_from_zero};
+
+tl_var tl_selu(tl_tape *t, tl_var x)
+{
+    return tl_apply(t, &tl_op_selu, 1, &x, NULL);
+}
+
 static const tl_sample clamp_samples[] = {{1, {{2, {3, 4}, -0.4, 0.4, 0}}, {{0}, {-0.5, 0.5}, 0, 0}},
                                           {1, {{2, {3, 4}, 0.6, 2, 0}}, {{0}, {-0.5, 0.5}, 0, 0}},
+                                          {1, {{1, {5}, -2, -0.6, 0}}, {{0}, {-0.5, 0.5}, 0, 0}},
                                           TL_SAMPLES_END};
 
 /* ---- clamp: y = min(max(x, low), high);  f = low, high; dy/dx = [low <= x <= high] ------ */
@@ -418,4 +475,59 @@ const tl_op tl_op_between = {.name = "between",
 tl_var tl_between(tl_tape *t, tl_var x, double low, double high)
 {
     return tl_apply(t, &tl_op_between, 1, &x, &(tl_attr){.f = {low, high}});
+}
+
+/* g where low < x < high, else 0. */
+static tl_var inside(tl_tape *t, tl_var g, tl_var x, double low, double high)
+{
+    tl_var outside = tl_logical_or(t, tl_le_scalar(t, x, low), tl_ge_scalar(t, x, high));
+    return tl_masked_fill(t, g, outside, 0);
+}
+
+/* ---- hardtanh: y = min(max(x, low), high);  f = low, high; dy/dx = [low < x < high] ------ */
+
+static tl_var hardtanh_partial(const tl_call *c, int k, tl_var g)
+{
+    return inside(c->tape, g, c->in[k], c->attr->f[0], c->attr->f[1]);
+}
+
+const tl_op tl_op_hardtanh = {.name = "hardtanh",
+                              .equation = "y = min(max(x, low), high)",
+                              .kind = TL_ELEMENTWISE,
+                              .attributes = "low=f0 high=f1",
+                              .least = 1,
+                              .most = 1,
+                              .kernel = tl_kernel_clamp,
+                              .partial = hardtanh_partial,
+                              .samples = clamp_samples};
+
+tl_var tl_hardtanh(tl_tape *t, tl_var x, double low, double high)
+{
+    return tl_apply(t, &tl_op_hardtanh, 1, &x, &(tl_attr){.f = {low, high}});
+}
+
+/* ---- hardsigmoid: y = min(max((x + 3) / 6, 0), 1);  dy/dx = [-3 < x < 3] / 6 ------------- */
+
+static tl_var hardsigmoid_partial(const tl_call *c, int k, tl_var g)
+{
+    return inside(c->tape, tl_affine(c->tape, g, 1. / 6, 0), c->in[k], -3, 3);
+}
+
+static const tl_sample hardsigmoid_samples[] = {{1, {{2, {3, 4}, -2.9, 2.9, 0}}, TL_NO_ATTR},
+                                                {1, {{3, {2, 1, 5}, 3.1, 5, 0}}, TL_NO_ATTR},
+                                                {1, {{1, {4}, -5, -3.1, 0}}, TL_NO_ATTR},
+                                                TL_SAMPLES_END};
+
+const tl_op tl_op_hardsigmoid = {.name = "hardsigmoid",
+                                 .equation = "y = min(max((x + 3) / 6, 0), 1)",
+                                 .kind = TL_ELEMENTWISE,
+                                 .least = 1,
+                                 .most = 1,
+                                 .kernel = tl_kernel_hardsigmoid,
+                                 .partial = hardsigmoid_partial,
+                                 .samples = hardsigmoid_samples};
+
+tl_var tl_hardsigmoid(tl_tape *t, tl_var x)
+{
+    return tl_apply(t, &tl_op_hardsigmoid, 1, &x, NULL);
 }

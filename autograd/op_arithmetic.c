@@ -119,15 +119,18 @@ tl_var tl_div(tl_tape *t, tl_var a, tl_var b)
 /* Operands that stay clear of each other, and of the origin. */
 static const tl_sample apart[] = {{2, {{2, {3, 4}, -2, -0.2, 0}, {2, {3, 4}, 0.2, 2, 0}}, TL_NO_ATTR},
                                   {2, {{3, {2, 1, 4}, 1.5, 2, 0}, {2, {3, 1}, 0.2, 1, 0}}, TL_NO_ATTR},
+                                  {2, {{1, {4}, -3, -2, 0}, {3, {2, 3, 4}, -1, -0.2, 0}}, TL_NO_ATTR},
                                   TL_SAMPLES_END};
 
 /* ---- maximum: y = max(a, b);  at a tie each gets half of g, as in PyTorch --------------- */
 
+/* [a_k > a_other] + [a_k = a_other] / 2; with masks, as infinities have no difference. */
 static tl_var maximum_partial(const tl_call *c, int k, tl_var g)
 {
-    /* [a > b] + [a = b] / 2, and the same with a and b exchanged */
-    tl_var sign = tl_sign(c->tape, tl_sub(c->tape, c->in[k], c->in[1 - k]));
-    return tl_mul(c->tape, g, tl_affine(c->tape, sign, 0.5, 0.5));
+    tl_tape *t = c->tape;
+    tl_var own = c->in[k], other = c->in[1 - k];
+    tl_var shared = tl_where(t, tl_eq(t, own, other), tl_affine(t, g, 0.5, 0), g);
+    return tl_masked_fill(t, shared, tl_lt(t, own, other), 0);
 }
 
 const tl_op tl_op_maximum = {.name = "maximum",
@@ -148,8 +151,10 @@ tl_var tl_maximum(tl_tape *t, tl_var a, tl_var b)
 
 static tl_var minimum_partial(const tl_call *c, int k, tl_var g)
 {
-    tl_var sign = tl_sign(c->tape, tl_sub(c->tape, c->in[1 - k], c->in[k]));
-    return tl_mul(c->tape, g, tl_affine(c->tape, sign, 0.5, 0.5));
+    tl_tape *t = c->tape;
+    tl_var own = c->in[k], other = c->in[1 - k];
+    tl_var shared = tl_where(t, tl_eq(t, own, other), tl_affine(t, g, 0.5, 0), g);
+    return tl_masked_fill(t, shared, tl_gt(t, own, other), 0);
 }
 
 const tl_op tl_op_minimum = {.name = "minimum",
@@ -166,12 +171,14 @@ tl_var tl_minimum(tl_tape *t, tl_var a, tl_var b)
     return apply2(t, &tl_op_minimum, a, b);
 }
 
-/* ---- atan2: y = the angle of (b, a);  dy/da = b / (a a + b b), dy/db = -a / (a a + b b) ---- */
+/* ---- atan2: y = the angle of (b, a);  dy/da = b / (a a + b b), dy/db = -a / (a a + b b), both 0 at
+ *     the origin --------------------------------------------------------------------------- */
 
 static tl_var atan2_partial(const tl_call *c, int k, tl_var g)
 {
     tl_tape *t = c->tape;
     tl_var square = tl_add(t, tl_square(t, c->in[0]), tl_square(t, c->in[1]));
+    square = tl_masked_fill(t, square, tl_eq_scalar(t, square, 0), 1);
     tl_var slope = tl_div(t, c->in[1 - k], square);
     return tl_mul(t, g, k == 0 ? slope : tl_neg(t, slope));
 }
@@ -226,6 +233,7 @@ static tl_var lerp_partial(const tl_call *c, int k, tl_var g)
 static const tl_sample lerp_samples[] = {
     {3, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, 2, 0}, {2, {3, 4}, 0, 1, 0}}, {{0}, {0}, 0, 0}},
     {3, {{1, {4}, -2, 2, 0}, {2, {3, 1}, -2, 2, 0}, {3, {2, 1, 1}, 0, 1, 0}}, {{0}, {0}, 0, 0}},
+    {3, {{3, {2, 3, 4}, -2, 2, 0}, {0, {0}, -2, 2, 0}, {1, {4}, -1, 2, 0}}, {{0}, {0}, 0, 0}},
     TL_SAMPLES_END};
 
 const tl_op tl_op_lerp = {.name = "lerp",
@@ -241,4 +249,83 @@ tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w)
 {
     tl_var in[3] = {a, b, w};
     return tl_apply(t, &tl_op_lerp, 3, in, NULL);
+}
+
+/* ---- addcmul: y = a + value b c;  f[0] = value ------------------------------------------ */
+
+static tl_var addcmul_partial(const tl_call *c, int k, tl_var g)
+{
+    if (k == 0)
+        return g;
+    return tl_affine(c->tape, tl_mul(c->tape, g, c->in[3 - k]), c->attr->f[0], 0);
+}
+
+static const tl_sample addcmul_samples[] = {
+    {3, {{2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, 2, 0}, {2, {3, 4}, -2, 2, 0}}, {{0}, {-1.5, 0}, 0, 0}},
+    {3, {{1, {4}, -2, 2, 0}, {2, {3, 1}, -2, 2, 0}, {3, {2, 1, 1}, -2, 2, 0}}, {{0}, {0.5, 0}, 0, 0}},
+    {3, {{3, {2, 3, 4}, -2, 2, 0}, {0, {0}, -2, 2, 0}, {1, {4}, -2, 2, 0}}, {{0}, {1, 0}, 0, 0}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_addcmul = {.name = "addcmul",
+                             .equation = "y = a + value b c",
+                             .kind = TL_ELEMENTWISE,
+                             .attributes = "value=f0",
+                             .least = 3,
+                             .most = 3,
+                             .kernel = tl_kernel_addcmul,
+                             .partial = addcmul_partial,
+                             .samples = addcmul_samples};
+
+tl_var tl_addcmul(tl_tape *t, tl_var a, tl_var b, tl_var c, double value)
+{
+    tl_var in[3] = {a, b, c};
+    return tl_apply(t, &tl_op_addcmul, 3, in, &(tl_attr){.f = {value, 0}});
+}
+
+/* ---- pow: y = a^b;  dy/da = b a^(b-1), 0 where b = 0;  dy/db = y log a, 0 where a = 0 <= b.
+ *     Operands for which a factor would be infinite beside a zero are replaced before, so that the
+ *     second derivative is not NaN either ---------------------------------------------------- */
+
+static tl_var pow_partial_base(const tl_call *c, tl_var g)
+{
+    tl_tape *t = c->tape;
+    tl_var a = c->in[0], b = c->in[1];
+    tl_var bounded = tl_isfinite(t, tl_reciprocal(t, a));
+    tl_var flat = tl_logical_and(t, tl_eq_scalar(t, b, 0), tl_logical_not(t, bounded));
+    tl_var power = tl_pow(t, tl_masked_fill(t, a, flat, 1), tl_affine(t, b, 1, -1));
+    return tl_masked_fill(t, tl_mul(t, g, tl_mul(t, b, power)), flat, 0);
+}
+
+static tl_var pow_partial_exponent(const tl_call *c, tl_var g)
+{
+    tl_tape *t = c->tape;
+    tl_var a = c->in[0], b = c->in[1];
+    tl_var flat = tl_logical_and(t, tl_eq_scalar(t, a, 0), tl_ge_scalar(t, b, 0));
+    tl_var log = tl_log(t, tl_masked_fill(t, a, flat, 1));
+    return tl_masked_fill(t, tl_mul(t, g, tl_mul(t, c->out, log)), flat, 0);
+}
+
+static tl_var pow_partial(const tl_call *c, int k, tl_var g)
+{
+    return k == 0 ? pow_partial_base(c, g) : pow_partial_exponent(c, g);
+}
+
+static const tl_sample pow_samples[] = {
+    {2, {{2, {3, 4}, 0.3, 2, 0}, {2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR},
+    {2, {{3, {2, 1, 4}, 0.3, 2, 0}, {2, {3, 1}, -2, 2, 0}}, TL_NO_ATTR},
+    {2, {{1, {4}, 0.3, 2, 0}, {3, {2, 3, 4}, 0.5, 3, 0}}, TL_NO_ATTR},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_pow = {.name = "pow",
+                         .equation = "y = a^b",
+                         .kind = TL_ELEMENTWISE,
+                         .least = 2,
+                         .most = 2,
+                         .kernel = tl_kernel_pow,
+                         .partial = pow_partial,
+                         .samples = pow_samples};
+
+tl_var tl_pow(tl_tape *t, tl_var a, tl_var b)
+{
+    return apply2(t, &tl_op_pow, a, b);
 }

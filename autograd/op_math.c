@@ -5,12 +5,22 @@
 #include "autograd/ops.h"
 #include "tensor/kernels.h"
 
-static const tl_sample any_real[] = {
-    {1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR}, {1, {{0, {0}, -2, 2, 0}}, TL_NO_ATTR}, TL_SAMPLES_END};
-static const tl_sample positive[] = {{1, {{2, {3, 4}, 0.2, 3, 0}}, TL_NO_ATTR}, TL_SAMPLES_END};
-static const tl_sample small[] = {{1, {{2, {3, 4}, -1, 1, 0}}, TL_NO_ATTR}, TL_SAMPLES_END};
+static const tl_sample any_real[] = {{1, {{2, {3, 4}, -2, 2, 0}}, TL_NO_ATTR},
+                                     {1, {{0, {0}, -2, 2, 0}}, TL_NO_ATTR},
+                                     {1, {{3, {2, 1, 5}, -4, 4, 0}}, TL_NO_ATTR},
+                                     TL_SAMPLES_END};
+static const tl_sample positive[] = {{1, {{2, {3, 4}, 0.2, 3, 0}}, TL_NO_ATTR},
+                                     {1, {{0, {0}, 2, 9, 0}}, TL_NO_ATTR},
+                                     {1, {{3, {2, 1, 5}, 0.3, 20, 0}}, TL_NO_ATTR},
+                                     TL_SAMPLES_END};
+static const tl_sample small[] = {{1, {{2, {3, 4}, -1, 1, 0}}, TL_NO_ATTR},
+                                  {1, {{0, {0}, 0.5, 1.2, 0}}, TL_NO_ATTR},
+                                  {1, {{3, {2, 1, 5}, -1.2, 0, 0}}, TL_NO_ATTR},
+                                  TL_SAMPLES_END};
+/* Clear of kinks and steps, which whole and half numbers are. */
 static const tl_sample away_from_zero[] = {{1, {{2, {3, 4}, -0.9, -0.1, 0}}, TL_NO_ATTR},
                                            {1, {{2, {3, 4}, 0.6, 0.9, 0}}, TL_NO_ATTR},
+                                           {1, {{3, {2, 1, 5}, 5.1, 5.4, 0}}, TL_NO_ATTR},
                                            TL_SAMPLES_END};
 
 /* ---- neg: y = -x;  dy/dx = -1 ----------------------------------------------------------- */
@@ -498,6 +508,8 @@ static tl_var affine_partial(const tl_call *c, int k, tl_var g)
 }
 
 static const tl_sample affine_samples[] = {{1, {{2, {3, 4}, -2, 2, 0}}, {{0}, {-1.5, 0.25}, 0, 0}},
+                                           {1, {{0, {0}, -2, 2, 0}}, {{0}, {3, 0}, 0, 0}},
+                                           {1, {{3, {2, 1, 5}, -2, 2, 0}}, {{0}, {0.5, -7}, 0, 0}},
                                            TL_SAMPLES_END};
 
 const tl_op tl_op_affine = {.name = "affine",
@@ -513,4 +525,37 @@ const tl_op tl_op_affine = {.name = "affine",
 tl_var tl_affine(tl_tape *t, tl_var x, double scale, double shift)
 {
     return tl_apply(t, &tl_op_affine, 1, &x, &(tl_attr){.f = {scale, shift}});
+}
+
+/* ---- pow_scalar: y = x^p;  f[0] = p; dy/dx = p x^(p-1), and 0 everywhere for p = 0 ------- */
+
+static tl_var pow_scalar_partial(const tl_call *c, int k, tl_var g)
+{
+    double p = c->attr->f[0];
+    if (p == 0)
+        return TL_NONE;
+    return tl_mul(c->tape, g, tl_affine(c->tape, tl_pow_scalar(c->tape, c->in[k], p - 1), p, 0));
+}
+
+static const tl_sample pow_samples[] = {{1, {{2, {3, 4}, -2, 2, 0}}, {{0}, {3, 0}, 0, 0}},
+                                        {1, {{2, {3, 4}, 0.2, 3, 0}}, {{0}, {-1.5, 0}, 0, 0}},
+                                        {1, {{3, {2, 1, 5}, -2, 2, 0}}, {{0}, {2, 0}, 0, 0}},
+                                        {1, {{0, {0}, -2, 2, 0}}, {{0}, {1, 0}, 0, 0}},
+                                        {1, {{1, {4}, -2, 2, 0}}, {{0}, {0, 0}, 0, 0}},
+                                        {1, {{1, {5}, -2, -0.3, 0}}, {{0}, {-4, 0}, 0, 0}},
+                                        TL_SAMPLES_END};
+
+const tl_op tl_op_pow_scalar = {.name = "pow_scalar",
+                                .equation = "y = x^p",
+                                .kind = TL_ELEMENTWISE,
+                                .attributes = "p=f0",
+                                .least = 1,
+                                .most = 1,
+                                .kernel = tl_kernel_pow_scalar,
+                                .partial = pow_scalar_partial,
+                                .samples = pow_samples};
+
+tl_var tl_pow_scalar(tl_tape *t, tl_var x, double p)
+{
+    return tl_apply(t, &tl_op_pow_scalar, 1, &x, &(tl_attr){.f = {p, 0}});
 }

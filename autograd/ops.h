@@ -40,6 +40,7 @@ TL_API tl_var tl_floor(tl_tape *t, tl_var x); /* floor x; dy/dx = 0 */
 TL_API tl_var tl_ceil(tl_tape *t, tl_var x);  /* ceil x; dy/dx = 0 */
 TL_API tl_var tl_round(tl_tape *t, tl_var x); /* round x, halves to even; dy/dx = 0 */
 TL_API tl_var tl_affine(tl_tape *t, tl_var x, double scale, double shift); /* scale x + shift */
+TL_API tl_var tl_pow_scalar(tl_tape *t, tl_var x, double p); /* x^p; dy/dx = p x^(p-1), 0 for p = 0 */
 
 /* ---- activations ------------------------------------------------------------------------ */
 
@@ -52,13 +53,21 @@ TL_API tl_var tl_logsigmoid(tl_tape *t, tl_var x); /* log sigmoid x; dy/dx = sig
 TL_API tl_var tl_silu(tl_tape *t, tl_var x);       /* x sigmoid x */
 TL_API tl_var tl_mish(tl_tape *t, tl_var x);       /* x tanh(softplus x) */
 TL_API tl_var tl_gelu(tl_tape *t, tl_var x);       /* x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 */
-TL_API tl_var tl_softsign(tl_tape *t, tl_var x);   /* x / (1 + |x|); dy/dx = 1 / (1 + |x|)^2 */
+/* x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, an approximation of gelu */
+TL_API tl_var tl_gelu_tanh(tl_tape *t, tl_var x);
+TL_API tl_var tl_softsign(tl_tape *t, tl_var x); /* x / (1 + |x|); dy/dx = 1 / (1 + |x|)^2 */
 /* x where x > 0, else slope x, or alpha (exp x - 1); at 0 the derivative is that of the second. */
 TL_API tl_var tl_leaky_relu(tl_tape *t, tl_var x, double slope);
 TL_API tl_var tl_elu(tl_tape *t, tl_var x, double alpha);
+/* scale elu(x, alpha), alpha 1.6733 and scale 1.0507. Klambauer et al., NeurIPS 2017 */
+TL_API tl_var tl_selu(tl_tape *t, tl_var x);
 /* min(max(x, low), high), derivative 1 at the bounds; and whether low <= x <= high, as 1 or 0. */
 TL_API tl_var tl_clamp(tl_tape *t, tl_var x, double low, double high);
 TL_API tl_var tl_between(tl_tape *t, tl_var x, double low, double high);
+/* The same as clamp, but with derivative 0 at the bounds, as PyTorch has it; there they are -1 and 1
+ * unless given. */
+TL_API tl_var tl_hardtanh(tl_tape *t, tl_var x, double low, double high);
+TL_API tl_var tl_hardsigmoid(tl_tape *t, tl_var x); /* min(max((x + 3) / 6, 0), 1); 0 at the bounds */
 
 /* Companions of derivatives, in terms of the result y where that is cheaper. */
 TL_API tl_var tl_relu_grad(tl_tape *t, tl_var g, tl_var x);    /* g where x > 0, else 0 */
@@ -74,11 +83,59 @@ TL_API tl_var tl_div(tl_tape *t, tl_var a, tl_var b); /* division by zero as in 
 /* The larger, the smaller: NaN if one is; at a tie each gets half of the gradient. */
 TL_API tl_var tl_maximum(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_minimum(tl_tape *t, tl_var a, tl_var b);
-TL_API tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b); /* angle of the point (b, a), in (-pi, pi] */
-TL_API tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b); /* sqrt(a a + b b) without overflow */
+/* The angle of the point (b, a), in (-pi, pi]; its derivatives at the origin are 0. */
+TL_API tl_var tl_atan2(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_hypot(tl_tape *t, tl_var a, tl_var b);          /* sqrt(a a + b b) without overflow */
 TL_API tl_var tl_lerp(tl_tape *t, tl_var a, tl_var b, tl_var w); /* a + w (b - a) */
+TL_API tl_var tl_addcmul(tl_tape *t, tl_var a, tl_var b, tl_var c, double value); /* a + value b c */
+/* a^b, as C's pow: 0^0 = 1, NaN for negative a and b not whole. dy/da = b a^(b-1), 0 where b = 0;
+ * dy/db = y log a, 0 where a = 0 <= b, NaN for negative a. */
+TL_API tl_var tl_pow(tl_tape *t, tl_var a, tl_var b);
+
+/* With a number as the other operand, in x's dtype. x: real. */
+TL_API tl_var tl_add_scalar(tl_tape *t, tl_var x, double value);     /* x + value */
+TL_API tl_var tl_sub_scalar(tl_tape *t, tl_var x, double value);     /* x - value */
+TL_API tl_var tl_rsub_scalar(tl_tape *t, tl_var x, double value);    /* value - x */
+TL_API tl_var tl_mul_scalar(tl_tape *t, tl_var x, double value);     /* value x */
+TL_API tl_var tl_div_scalar(tl_tape *t, tl_var x, double value);     /* x / value */
+TL_API tl_var tl_maximum_scalar(tl_tape *t, tl_var x, double value); /* half of the gradient at a tie */
+TL_API tl_var tl_minimum_scalar(tl_tape *t, tl_var x, double value);
 
 /* ---- comparisons and masks --------------------------------------------------------------- */
+
+/* Operands of one dtype, whichever; the result is a mask: u8, 1 where it is so, else 0. No derivative
+ * passes. NaN equals nothing, itself neither. */
+TL_API tl_var tl_eq(tl_tape *t, tl_var a, tl_var b); /* a = b */
+TL_API tl_var tl_ne(tl_tape *t, tl_var a, tl_var b); /* a != b */
+TL_API tl_var tl_lt(tl_tape *t, tl_var a, tl_var b); /* a < b */
+TL_API tl_var tl_le(tl_tape *t, tl_var a, tl_var b); /* a <= b */
+TL_API tl_var tl_gt(tl_tape *t, tl_var a, tl_var b); /* a > b */
+TL_API tl_var tl_ge(tl_tape *t, tl_var a, tl_var b); /* a >= b */
+/* With a number. Beside integers it must be one of their kind: TL_ERR_ARGUMENT else. */
+TL_API tl_var tl_eq_scalar(tl_tape *t, tl_var x, double value); /* x = value, and so on */
+TL_API tl_var tl_ne_scalar(tl_tape *t, tl_var x, double value);
+TL_API tl_var tl_lt_scalar(tl_tape *t, tl_var x, double value);
+TL_API tl_var tl_le_scalar(tl_tape *t, tl_var x, double value);
+TL_API tl_var tl_gt_scalar(tl_tape *t, tl_var x, double value);
+TL_API tl_var tl_ge_scalar(tl_tape *t, tl_var x, double value);
+/* The same for truth values: what is not 0 is true, NaN too. */
+TL_API tl_var tl_logical_and(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_logical_or(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_logical_xor(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_logical_not(tl_tape *t, tl_var x);
+TL_API tl_var tl_isnan(tl_tape *t, tl_var x);    /* never so for integers */
+TL_API tl_var tl_isfinite(tl_tape *t, tl_var x); /* neither infinite nor NaN */
+
+/* mask: u8, true where not 0; the others are of one dtype, whichever. The gradient goes where the value
+ * came from; the branch not chosen gets 0, even of an infinite or NaN gradient. */
+TL_API tl_var tl_where(tl_tape *t, tl_var mask, tl_var a, tl_var b); /* mask ? a : b */
+/* mask ? value : x. To integers the value is converted as tl_tensor_copy does. */
+TL_API tl_var tl_masked_fill(tl_tape *t, tl_var x, tl_var mask, double value);
+
+/* x in another dtype, converted as tl_tensor_copy does; x itself if it has that dtype. Between reals
+ * the derivative is cast back; what is cast to or from integers depends on no leaf. By name the dtype
+ * may be "same", which copies. */
+TL_API tl_var tl_cast(tl_tape *t, tl_var x, tl_dtype dtype);
 
 /* ---- shape: views, unless it says copy -------------------------------------------------- */
 

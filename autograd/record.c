@@ -507,7 +507,8 @@ static tl_var apply_general(tl_tape *t, const tl_op *op, int count, const tl_var
         return compose(&call);
     if (!op->shape(&call, &layout))
         return tl_poison(t);
-    return finish(&call, &layout, nodes, needs && op->kind != TL_NOT_DIFFERENTIABLE);
+    needs = needs && op->kind != TL_NOT_DIFFERENTIABLE && tl_dtype_is_real(call.y.dtype);
+    return finish(&call, &layout, nodes, needs);
 }
 
 enum { FEW = 4 };

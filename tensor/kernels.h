@@ -32,6 +32,7 @@
     X(ceil, 1)                                                                                         \
     X(round, 1)                                                                                        \
     X(affine, 1)                                                                                       \
+    X(pow_scalar, 1)                                                                                   \
     X(sigmoid, 1)                                                                                      \
     X(tanh, 1)                                                                                         \
     X(relu, 1)                                                                                         \
@@ -41,9 +42,11 @@
     X(silu, 1)                                                                                         \
     X(mish, 1)                                                                                         \
     X(gelu, 1)                                                                                         \
+    X(gelu_tanh, 1)                                                                                    \
     X(softsign, 1)                                                                                     \
     X(leaky_relu, 1)                                                                                   \
     X(elu, 1)                                                                                          \
+    X(hardsigmoid, 1)                                                                                  \
     X(clamp, 1)                                                                                        \
     X(between, 1)                                                                                      \
     X(add, 2)                                                                                          \
@@ -57,10 +60,33 @@
     X(minimum, 2)                                                                                      \
     X(atan2, 2)                                                                                        \
     X(hypot, 2)                                                                                        \
-    X(lerp, 3)
+    X(pow, 2)                                                                                          \
+    X(lerp, 3)                                                                                         \
+    X(addcmul, 3)
 
 #define X(name, operands) extern tl_kernel *const tl_kernel_##name[2]; /* [TL_F32], [TL_F64] */
 TL_KERNEL_LIST(X)
+#undef X
+
+/* Those that exist for every dtype. */
+#define TL_KERNEL_ANY_LIST(X)                                                                          \
+    X(eq)                                                                                              \
+    X(ne)                                                                                              \
+    X(lt)                                                                                              \
+    X(le)                                                                                              \
+    X(gt)                                                                                              \
+    X(ge)                                                                                              \
+    X(logical_and)                                                                                     \
+    X(logical_or)                                                                                      \
+    X(logical_xor)                                                                                     \
+    X(logical_not)                                                                                     \
+    X(isnan)                                                                                           \
+    X(isfinite)                                                                                        \
+    X(where)                                                                                           \
+    X(masked_fill)
+
+#define X(name) extern tl_kernel *const tl_kernel_##name[4]; /* [TL_F32] ... [TL_U8] */
+TL_KERNEL_ANY_LIST(X)
 #undef X
 
 enum { TL_MAP_MOST = 4 };

@@ -66,6 +66,15 @@ KERNEL(lerp) /* a + w (b - a) */
         out[i] = a[i] + w[i] * (b[i] - a[i]);
 }
 
+KERNEL(addcmul) /* a + value b c */
+{
+    const real *a = x[0], *b = x[1], *c = x[2], value = (real)scalar[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] + value * b[i] * c[i];
+}
+
 KERNEL(exp)
 {
     const real *a = x[0];
@@ -345,6 +354,15 @@ KERNEL(gelu)
         out[i] = a[i] * (real)0.5 * (1 + F(erf)(a[i] * (real)0.7071067811865476));
 }
 
+KERNEL(gelu_tanh)
+{
+    const real *a = x[0], root = (real)0.7978845608028654, cubic = (real)0.044715;
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] * (real)0.5 * (1 + M(tanh)(root * (a[i] + cubic * a[i] * a[i] * a[i])));
+}
+
 KERNEL(softsign)
 {
     const real *a = x[0];
@@ -369,6 +387,15 @@ KERNEL(elu)
     real *out = y;
     for (int64_t i = 0; i < n; i++)
         out[i] = a[i] > 0 ? a[i] : (real)scalar[0] * F(expm1)(a[i]);
+}
+
+KERNEL(hardsigmoid)
+{
+    const real *a = x[0];
+    real *out = y;
+    TL_SIMD
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] <= -3 ? 0 : a[i] >= 3 ? 1 : (a[i] + 3) / 6;
 }
 
 KERNEL(clamp)
@@ -423,4 +450,26 @@ KERNEL(hypot)
     real *out = y;
     for (int64_t i = 0; i < n; i++)
         out[i] = F(hypot)(a[i], b[i]);
+}
+
+KERNEL(pow)
+{
+    const real *a = x[0], *b = x[1];
+    real *out = y;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(pow)(a[i], b[i]);
+}
+
+KERNEL(pow_scalar) /* a^p; the powers that are met in loops cost no call */
+{
+    const real *a = x[0], p = (real)scalar[0];
+    real *out = y;
+    if (p == 1 || p == 2 || p == 3) {
+        TL_SIMD
+        for (int64_t i = 0; i < n; i++)
+            out[i] = p == 1 ? a[i] : p == 2 ? a[i] * a[i] : a[i] * a[i] * a[i];
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        out[i] = F(pow)(a[i], p);
 }

@@ -1,8 +1,9 @@
-/* op_index.c - rows picked by index, and put back. */
+/* op_index.c - elements and rows picked by index, and put back. */
 #include "autograd/ops.h"
 
 #include <string.h>
 
+#include "autograd/dims.h"
 #include "tensor/kernels.h"
 
 static bool is_index(const tl_call *c, int k)
@@ -160,4 +161,234 @@ tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows)
 {
     tl_var in[2] = {x, index};
     return tl_apply(t, &tl_op_scatter_rows, 2, in, &(tl_attr){.i = {rows}, .n = 1});
+}
+
+/* ---- gather and scatter_add, i = dim ------------------------------------------------------
+ *
+ * A table (x of gather, y of scatter_add), and of one shape the indices and the numbers picked:
+ *
+ *     picked[j]  <->  table[j, but index[j] along dim]
+ *
+ * Both walk along runs of the last dimension. */
+
+typedef struct picking {
+    int64_t n, size;                     /* of a run; of the table along dim */
+    int64_t index_step, pick_step, step; /* from element to element of the run */
+    int64_t stride;                      /* of the table along dim */
+} picking;
+
+#define GATHER(ctype)                                                                                  \
+    for (int64_t i = 0; i < p->n; i++)                                                                 \
+    ((ctype *)picked)[i * p->pick_step] =                                                              \
+        ((const ctype *)table)[i * p->step + index[i * p->index_step] * p->stride]
+#define SCATTER(ctype)                                                                                 \
+    for (int64_t i = 0; i < p->n; i++)                                                                 \
+    ((ctype *)table)[i * p->step + index[i * p->index_step] * p->stride] +=                            \
+        ((const ctype *)picked)[i * p->pick_step]
+
+static void gather_run(const picking *p, tl_dtype dtype, const int64_t *index, void *table,
+                       void *picked)
+{
+    if (tl_dtype_size(dtype) == 8)
+        GATHER(uint64_t);
+    else if (tl_dtype_size(dtype) == 4)
+        GATHER(uint32_t);
+    else
+        GATHER(uint8_t);
+}
+
+static void scatter_run(const picking *p, tl_dtype dtype, const int64_t *index, void *table,
+                        void *picked)
+{
+    if (dtype == TL_F64)
+        SCATTER(double);
+    else
+        SCATTER(float);
+}
+
+static bool run_is_within(tl_call *c, const picking *p, const int64_t *index)
+{
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t at = index[i * p->index_step];
+        if (at < 0 || at >= p->size)
+            return tl_call_fail(c, TL_ERR_INDEX, "index %lld is not within the %lld of dimension %lld",
+                                (long long)at, (long long)p->size, (long long)c->attr->i[0]);
+    }
+    return true;
+}
+
+/* A scalar as an array of one dimension. */
+static tl_layout at_least_a_row(const tl_layout *layout)
+{
+    tl_layout row = *layout;
+    if (row.ndim == 0) {
+        row.ndim = 1;
+        row.shape[0] = row.stride[0] = 1;
+    }
+    return row;
+}
+
+static void pick(tl_call *c, tl_array table, tl_array index, tl_array picked, bool add)
+{
+    tl_layout from = at_least_a_row(table.layout), by = at_least_a_row(index.layout),
+              to = at_least_a_row(picked.layout);
+    int64_t dim = c->attr->i[0], size = (int64_t)tl_dtype_size(table.dtype), at[TL_MAX_DIMS] = {0};
+    int last = by.ndim - 1;
+    if (by.count == 0)
+        return;
+    picking p = {by.shape[last],
+                 from.shape[dim],
+                 by.stride[last],
+                 to.stride[last],
+                 dim == last ? 0 : from.stride[last],
+                 from.stride[dim]};
+    for (int d = last; d >= 0;) {
+        int64_t table_at = 0, index_at = 0, pick_at = 0;
+        for (int k = 0; k < last; k++) {
+            table_at += k == dim ? 0 : at[k] * from.stride[k];
+            index_at += at[k] * by.stride[k];
+            pick_at += at[k] * to.stride[k];
+        }
+        const int64_t *run = (const int64_t *)index.data + index_at;
+        if (!run_is_within(c, &p, run))
+            return;
+        (add ? scatter_run : gather_run)(&p, table.dtype, run, (char *)table.data + table_at * size,
+                                         (char *)picked.data + pick_at * size);
+        for (d = last - 1; d >= 0 && ++at[d] == by.shape[d]; d--)
+            at[d] = 0;
+    }
+}
+
+/* The index has x's dimensions, and is no larger beside dim. */
+static bool index_fits(const tl_call *c, const tl_layout *x, const tl_layout *index)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    int64_t dim = c->attr->i[0];
+    if (!is_index(c, 1) || !dim_fits(c, dim, scalar_dim(x)))
+        return false;
+    bool fits = x->ndim == index->ndim;
+    for (int d = 0; fits && d < x->ndim; d++)
+        fits = d == dim || index->shape[d] <= x->shape[d];
+    return fits ||
+           tl_call_fail(c, TL_ERR_SHAPE,
+                        "the index must be no larger than x beside dimension %lld: %s, index %s",
+                        (long long)dim, tl_layout_text(x, a), tl_layout_text(index, b));
+}
+
+/* ---- gather: y[j] = x[j, but index[j] along dim] ---------------------------------------- */
+
+static bool gather_shape(tl_call *c, tl_layout *layout)
+{
+    const tl_layout *index = c->x[1].layout;
+    return index_fits(c, c->x[0].layout, index) &&
+           tl_layout_make(layout, index->ndim, index->shape) == TL_OK;
+}
+
+static void gather_forward(tl_call *c)
+{
+    pick(c, c->x[0], c->x[1], c->y, false);
+}
+
+/* Zeros that take no room: one, seen many times. */
+static tl_var zeros_of(tl_tape *t, tl_dtype dtype, const tl_layout *layout)
+{
+    return tl_expand(t, tl_full(t, dtype, 0, NULL, 0), layout->ndim, layout->shape);
+}
+
+static void gather_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_var zeros = zeros_of(c->tape, c->x[0].dtype, c->x[0].layout);
+    tl_var in[3] = {zeros, c->in[1], dy};
+    dx[0] = tl_apply(c->tape, &tl_op_scatter_add, 3, in, c->attr);
+}
+
+static const tl_sample gather_samples[] = {
+    {2, {{2, {3, 5}, -2, 2, 0}, {2, {3, 4}, 0, 0, 5}}, {{1}, {0}, 1, 0}},
+    {2, {{3, {4, 3, 5}, -2, 2, 0}, {3, {6, 2, 5}, 0, 0, 4}}, {{0}, {0}, 1, 0}},
+    {2, {{3, {2, 3, 4}, -2, 2, 0}, {3, {1, 5, 3}, 0, 0, 3}}, {{1}, {0}, 1, 0}},
+    {2, {{1, {5}, -2, 2, 0}, {1, {7}, 0, 0, 5}}, {{0}, {0}, 1, 0}},
+    {2, {{0, {0}, -2, 2, 0}, {0, {0}, 0, 0, 1}}, {{0}, {0}, 1, 0}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_gather = {.name = "gather",
+                            .equation = "y[j,k] = x[index[j,k],k]",
+                            .kind = TL_LINEAR,
+                            .attributes = "dim=i0",
+                            .least = 2,
+                            .most = 2,
+                            .mixed = true,
+                            .shape = gather_shape,
+                            .forward = gather_forward,
+                            .vjp = gather_vjp,
+                            .samples = gather_samples};
+
+tl_var tl_gather(tl_tape *t, tl_var x, int dim, tl_var index)
+{
+    tl_array a;
+    tl_var in[2] = {x, index};
+    if (!array_of(t, x, &a) || !find_dim(t, "gather", a.layout, scalar_dim(a.layout), &dim))
+        return tl_poison(t);
+    return tl_apply(t, &tl_op_gather, 2, in, &(tl_attr){.i = {dim}, .n = 1});
+}
+
+/* ---- scatter_add: y = x; y[j, but index[j] along dim] += src[j] ------------------------- */
+
+static bool scatter_add_shape(tl_call *c, tl_layout *layout)
+{
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    const tl_layout *x = c->x[0].layout, *index = c->x[1].layout, *src = c->x[2].layout;
+    if (!is_real(c, 0) || !index_fits(c, x, index))
+        return false;
+    if (c->x[2].dtype != c->x[0].dtype)
+        return tl_call_fail(c, TL_ERR_DTYPE, "operands differ in dtype: %s and %s",
+                            tl_dtype_name(c->x[0].dtype), tl_dtype_name(c->x[2].dtype));
+    if (!tl_layout_same_shape(index, src))
+        return tl_call_fail(c, TL_ERR_SHAPE, "one number for each index: %s, index %s",
+                            tl_layout_text(src, a), tl_layout_text(index, b));
+    return tl_layout_make(layout, x->ndim, x->shape) == TL_OK;
+}
+
+static void scatter_add_forward(tl_call *c)
+{
+    tl_copy(c->x[0], c->y);
+    pick(c, c->y, c->x[1], c->x[2], true);
+}
+
+static void scatter_add_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_var in[2] = {dy, c->in[1]};
+    if (tl_call_wants(c, 0))
+        dx[0] = dy;
+    if (tl_call_wants(c, 2))
+        dx[2] = tl_apply(c->tape, &tl_op_gather, 2, in, c->attr);
+}
+
+static const tl_sample scatter_add_samples[] = {
+    {3, {{2, {3, 5}, -2, 2, 0}, {2, {3, 4}, 0, 0, 5}, {2, {3, 4}, -2, 2, 0}}, {{1}, {0}, 1, 0}},
+    {3,
+     {{3, {4, 3, 5}, -2, 2, 0}, {3, {6, 2, 5}, 0, 0, 4}, {3, {6, 2, 5}, -2, 2, 0}},
+     {{0}, {0}, 1, 0}},
+    {3, {{1, {3}, -2, 2, 0}, {1, {7}, 0, 0, 3}, {1, {7}, -2, 2, 0}}, {{0}, {0}, 1, 0}},
+    {3, {{0, {0}, -2, 2, 0}, {0, {0}, 0, 0, 1}, {0, {0}, -2, 2, 0}}, {{0}, {0}, 1, 0}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_scatter_add = {.name = "scatter_add",
+                                 .equation = "y = x; y[index[j,k],k] += src[j,k]",
+                                 .kind = TL_LINEAR,
+                                 .attributes = "dim=i0",
+                                 .least = 3,
+                                 .most = 3,
+                                 .mixed = true,
+                                 .shape = scatter_add_shape,
+                                 .forward = scatter_add_forward,
+                                 .vjp = scatter_add_vjp,
+                                 .samples = scatter_add_samples};
+
+tl_var tl_scatter_add(tl_tape *t, tl_var x, int dim, tl_var index, tl_var src)
+{
+    tl_array a;
+    tl_var in[3] = {x, index, src};
+    if (!array_of(t, x, &a) || !find_dim(t, "scatter_add", a.layout, scalar_dim(a.layout), &dim))
+        return tl_poison(t);
+    return tl_apply(t, &tl_op_scatter_add, 3, in, &(tl_attr){.i = {dim}, .n = 1});
 }

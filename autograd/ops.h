@@ -160,6 +160,18 @@ TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim); /* alon
 /* `pieces` equal parts along dim, into out[0..pieces-1]. */
 TL_API void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out);
 
+/* Windows that slide along dim, as torch.Tensor.unfold has it, with dilation: y[..p..,k] =
+ * x[..p step + k dilation..], the window in a new last dimension. Size, step, dilation >= 1; at least
+ * one window must fit. */
+TL_API tl_var tl_unfold(tl_tape *t, tl_var x, int dim, int64_t size, int64_t step, int64_t dilation);
+/* The adjoint of unfold: windows, in x's last dimension, are added back into a dimension dim of size
+ * `length`, which must have just as many windows. A copy. */
+TL_API tl_var tl_fold(tl_tape *t, tl_var x, int dim, int64_t length, int64_t step, int64_t dilation);
+/* As torch.nn.functional.pad, mode constant: pads holds how many elements of `value` to put before and
+ * after the last dimension, then the one before it, and so on; `count` numbers, at most 8, none of them
+ * negative. Any dtype. A copy. */
+TL_API tl_var tl_pad(tl_tape *t, tl_var x, int count, const int64_t *pads, double value);
+
 /* ---- reductions ------------------------------------------------------------------------- */
 
 /* Over `count` axes; count 0: over all of them, to a scalar. keepdim leaves sizes of 1. */
@@ -169,6 +181,58 @@ TL_API tl_var tl_sum(tl_tape *t, tl_var x);  /* over all */
 TL_API tl_var tl_mean(tl_tape *t, tl_var x); /* over all; NaN for no elements */
 /* Sums x to a shape that can be broadcast to x's: the adjoint of broadcasting. */
 TL_API tl_var tl_sum_to(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
+/* The largest, the smallest: NaN if one is; ties share the gradient evenly (PyTorch's amax). There must
+ * be elements to choose from. */
+TL_API tl_var tl_max_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_min_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_max(tl_tape *t, tl_var x); /* over all */
+TL_API tl_var tl_min(tl_tape *t, tl_var x);
+/* The product, 1 of no numbers; its derivatives do not divide, and are right at zeros. */
+TL_API tl_var tl_prod_axes(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_prod(tl_tape *t, tl_var x); /* over all */
+/* log sum exp x without overflow; -inf of no numbers. Where all x are -inf, y is, and its gradient 0.
+ */
+TL_API tl_var tl_logsumexp(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+/* (sum |x|^p)^(1/p) for any p, without overflow; inf: the largest |x|, -inf: the smallest, 0: how many
+ * are not 0. The gradient is 0 where the norm is 0, and at ties of p = +-inf shared (PyTorch's
+ * torch.linalg.vector_norm). */
+TL_API tl_var tl_norm(tl_tape *t, tl_var x, double p, int count, const int *axes, bool keepdim);
+/* sum (x - mean x)^2 / max(0, n - correction), and its square root. PyTorch's correction is 1. The
+ * gradient of std is 0 where std is 0. */
+TL_API tl_var tl_var_axes(tl_tape *t, tl_var x, double correction, int count, const int *axes,
+                          bool keepdim);
+TL_API tl_var tl_std_axes(tl_tape *t, tl_var x, double correction, int count, const int *axes,
+                          bool keepdim);
+/* Is any x, are all x other than 0? x: of any dtype; y: a mask (u8). NaN is not 0. */
+TL_API tl_var tl_any(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+TL_API tl_var tl_all(tl_tape *t, tl_var x, int count, const int *axes, bool keepdim);
+/* Where along dim it is, i64: at ties the first; NaN counts as the largest, and as the smallest. No
+ * derivative. */
+TL_API tl_var tl_argmax(tl_tape *t, tl_var x, int dim, bool keepdim);
+TL_API tl_var tl_argmin(tl_tape *t, tl_var x, int dim, bool keepdim);
+
+/* Running sums along dim: of x up to there, or (reverse) from there on. */
+TL_API tl_var tl_cumsum(tl_tape *t, tl_var x, int dim, bool reverse);
+/* Running products along dim; derivatives are right at zeros. */
+TL_API tl_var tl_cumprod(tl_tape *t, tl_var x, int dim);
+/* h_t = a_t h_(t-1) + b_t, elementwise, along the first dimension: minGRU, SRU, QRNN and their kin in
+ * one op. a, b: [T,..], h0: [..] or TL_NONE for zero; y: all h, [T,..]. reverse: from the last step to
+ * the first. block 0: one step after the other, columns shared over the tape's threads; else the
+ * sequence is cut into blocks of so many steps, which are shared too, for a second pass over a and b
+ * (worth it with few columns and many threads; some hundreds of steps are a good block). The two differ
+ * in rounding; each has the same bits with any number of threads. Martin and Cundy, ICLR 2018;
+ * Blelloch, 1990. */
+TL_API tl_var tl_linear_recurrence(tl_tape *t, tl_var a, tl_var b, tl_var h0, bool reverse,
+                                   int64_t block);
+
+/* The indices (i64) that put x in order along dim; equal ones stay in order, NaN counts as the largest.
+ * No derivative. */
+TL_API tl_var tl_argsort(tl_tape *t, tl_var x, int dim, bool descending);
+/* x in that order; the derivative goes to where each value came from. */
+TL_API tl_var tl_sort(tl_tape *t, tl_var x, int dim, bool descending);
+/* The first k of that order, descending for the largest, ascending for the smallest; and where they are
+ * (i64), unless `index` is NULL. All is sorted for it. */
+TL_API tl_var tl_topk(tl_tape *t, tl_var x, int64_t k, int dim, bool largest, tl_var *index);
 
 /* ---- running sums and recurrences -------------------------------------------------------- */
 
@@ -193,6 +257,13 @@ TL_API tl_var tl_sum_outer(tl_tape *t, tl_var a, tl_var b);
 TL_API tl_var tl_embedding_op(tl_tape *t, tl_var table, tl_var index);
 /* Its adjoint. x: [index.shape, E]; y: [rows,E], y[index[i]] += x[i]. */
 TL_API tl_var tl_scatter_rows(tl_tape *t, tl_var x, tl_var index, int64_t rows);
+
+/* As torch.gather: y[i,j,k] = x[index[i,j,k],j,k] for dim 0, and so on. index: i64 of x's ndim, beside
+ * dim no larger than x; y has its shape. x of any dtype. */
+TL_API tl_var tl_gather(tl_tape *t, tl_var x, int dim, tl_var index);
+/* Its adjoint, as torch.Tensor.scatter_add: y = x, then y[index[i,j,k],j,k] += src[i,j,k] for dim 0,
+ * and so on. src has the index's shape. */
+TL_API tl_var tl_scatter_add(tl_tape *t, tl_var x, int dim, tl_var index, tl_var src);
 
 /* ---- layers without parameters of their own ---------------------------------------------- */
 

@@ -114,6 +114,31 @@ void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor);
  * other. */
 double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest);
 
+/* Where the largest, the smallest of n > 0 numbers is: the first of equals; the first NaN, if any. */
+int64_t tl_largest_at(tl_dtype dtype, int64_t n, const void *x);
+int64_t tl_smallest_at(tl_dtype dtype, int64_t n, const void *x);
+/* share[i] = [x[i] = *y] / how many there are of them; NaN where there is none. */
+void tl_ties_row(tl_dtype dtype, int64_t n, const void *x, const void *y, void *share);
+
+/* (sum |x|^p)^(1/p) in double, without overflow; p = 0: how many are not 0; +-inf: largest, smallest
+ * |x|. */
+double tl_norm_row(tl_dtype dtype, int64_t n, const void *x, double p);
+
+/* Scans: n > 0 steps that lie `step` numbers apart (negative: backwards), `columns` adjacent ones at
+ * once. Running sums are kept in double. */
+enum { TL_SCAN_COLUMNS = 128 };
+void tl_cumsum_columns(tl_dtype dtype, int64_t n, int64_t columns, int64_t step, const void *x,
+                       void *y);
+/* h_t = a_t h_(t-1) + b_t; start NULL: h_0 = b_0 */
+void tl_recurrence_columns(tl_dtype dtype, int64_t n, int64_t columns, int64_t step, const void *a,
+                           const void *b, const void *start, void *h);
+/* What n steps make of an h before them: product h + end. */
+void tl_recurrence_end(tl_dtype dtype, int64_t n, int64_t columns, int64_t step, const void *a,
+                       const void *b, void *product, void *end);
+/* end += product h; nothing for h = 0, whatever the product has become */
+void tl_recurrence_carry(tl_dtype dtype, int64_t columns, const void *product, const void *h,
+                         void *end);
+
 /* One row of an LSTM's gates and its derivative, see autograd/op_cell.c. */
 void tl_lstm_row(tl_dtype dtype, int64_t n, const void *a, const void *c, void *h_next, void *c_next);
 void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, const void *c_next,

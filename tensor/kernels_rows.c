@@ -1,6 +1,8 @@
 /* kernels_rows.c - sums, softmax rows and the optimisers' steps, for both real types. */
 #include "tensor/kernels.h"
 
+#include <string.h>
+
 #include "tensor/clones.h"
 #include "tensor/vmath.h"
 
@@ -8,10 +10,13 @@
 #define TL_SIMD               TL_PRAGMA(omp simd)
 #define TL_SIMD_SUM(variable) TL_PRAGMA(omp simd reduction(+ : variable))
 
-#define TL_SIMD_MAX(variable) TL_PRAGMA(omp simd reduction(max : variable))
+#define TL_SIMD_MAX(variable)      TL_PRAGMA(omp simd reduction(max : variable))
+#define TL_SIMD_MAX_ANY(most, any) TL_PRAGMA(omp simd reduction(max : most) reduction(| : any))
 
 #define root_f32 sqrtf
 #define root_f64 sqrt
+#define size_f32 fabsf
+#define size_f64 fabs
 
 #define real    float
 #define R(name) name##_f32
@@ -53,6 +58,63 @@ void tl_scale(tl_dtype dtype, int64_t n, void *x, double factor)
 double tl_softmax_row(tl_dtype dtype, int64_t n, const void *x, void *y, double *largest)
 {
     return dtype == TL_F32 ? softmax_row_f32(n, x, y, largest) : softmax_row_f64(n, x, y, largest);
+}
+
+int64_t tl_largest_at(tl_dtype dtype, int64_t n, const void *x)
+{
+    return dtype == TL_F32 ? extreme_at_f32(n, x, 1) : extreme_at_f64(n, x, 1);
+}
+
+int64_t tl_smallest_at(tl_dtype dtype, int64_t n, const void *x)
+{
+    return dtype == TL_F32 ? extreme_at_f32(n, x, -1) : extreme_at_f64(n, x, -1);
+}
+
+void tl_ties_row(tl_dtype dtype, int64_t n, const void *x, const void *y, void *share)
+{
+    if (dtype == TL_F32)
+        ties_row_f32(n, x, *(const float *)y, share);
+    else
+        ties_row_f64(n, x, *(const double *)y, share);
+}
+
+double tl_norm_row(tl_dtype dtype, int64_t n, const void *x, double p)
+{
+    return dtype == TL_F32 ? norm_row_f32(n, x, p) : norm_row_f64(n, x, p);
+}
+
+void tl_cumsum_columns(tl_dtype dtype, int64_t n, int64_t columns, int64_t step, const void *x, void *y)
+{
+    if (dtype == TL_F32)
+        cumsum_columns_f32(n, columns, step, x, y);
+    else
+        cumsum_columns_f64(n, columns, step, x, y);
+}
+
+void tl_recurrence_columns(tl_dtype dtype, int64_t n, int64_t columns, int64_t step, const void *a,
+                           const void *b, const void *start, void *h)
+{
+    if (dtype == TL_F32)
+        recurrence_columns_f32(n, columns, step, a, b, start, h);
+    else
+        recurrence_columns_f64(n, columns, step, a, b, start, h);
+}
+
+void tl_recurrence_end(tl_dtype dtype, int64_t n, int64_t columns, int64_t step, const void *a,
+                       const void *b, void *product, void *end)
+{
+    if (dtype == TL_F32)
+        recurrence_end_f32(n, columns, step, a, b, product, end);
+    else
+        recurrence_end_f64(n, columns, step, a, b, product, end);
+}
+
+void tl_recurrence_carry(tl_dtype dtype, int64_t columns, const void *product, const void *h, void *end)
+{
+    if (dtype == TL_F32)
+        recurrence_carry_f32(columns, product, h, end);
+    else
+        recurrence_carry_f64(columns, product, h, end);
 }
 
 void tl_sgd_step(tl_dtype dtype, int64_t n, void *p, const void *g, void *v, double rate,

@@ -62,6 +62,120 @@ TL_CLONES static double R(softmax_row)(int64_t n, const real *x, real *y, double
     return log(sum);
 }
 
+/* The first i with the largest sign * x[i], or the first with a NaN; n > 0. */
+TL_CLONES static int64_t R(extreme_at)(int64_t n, const real *x, real sign)
+{
+    real largest = sign * x[0];
+    int any_nan = 0;
+    TL_SIMD_MAX_ANY(largest, any_nan)
+    for (int64_t i = 0; i < n; i++) {
+        largest = sign * x[i] > largest ? sign * x[i] : largest;
+        any_nan |= x[i] != x[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (any_nan ? x[i] != x[i] : sign * x[i] == largest)
+            return i;
+    return 0;
+}
+
+/* share[i] = [x[i] = y] / how many */
+TL_CLONES static void R(ties_row)(int64_t n, const real *x, real y, real *share)
+{
+    double count = 0;
+    TL_SIMD_SUM(count)
+    for (int64_t i = 0; i < n; i++) {
+        share[i] = x[i] == y;
+        count += share[i];
+    }
+    R(scale)(n, share, (real)(1 / count));
+}
+
+/* The largest |x[i]|, or (sign -1) the smallest; NaN if there is one. */
+TL_CLONES static double R(extreme_size)(int64_t n, const real *x, real sign)
+{
+    real largest = sign > 0 ? 0 : -(real)INFINITY;
+    int any_nan = 0;
+    TL_SIMD_MAX_ANY(largest, any_nan)
+    for (int64_t i = 0; i < n; i++) {
+        real size = sign * R(size)(x[i]);
+        largest = size > largest ? size : largest;
+        any_nan |= x[i] != x[i];
+    }
+    return any_nan ? (double)NAN : (double)(sign * largest);
+}
+
+/* Squares that neither overflow nor vanish need no scale. */
+static double R(norm_row)(int64_t n, const real *x, double p)
+{
+    double sum = 0;
+    if (p == 2 && (sum = R(sum_squares)(n, x)) > 1e-280 && sum < 1e280)
+        return sqrt(sum);
+    sum = 0;
+    for (int64_t i = 0; i < n && (p == 0 || p == 1); i++)
+        sum += p == 0 ? x[i] != 0 : fabs((double)x[i]);
+    if (p == 0 || p == 1)
+        return sum;
+    double scale = R(extreme_size)(n, x, p > 0 ? 1 : -1);
+    if (isinf(p) || isinf(scale) || isnan(scale) || scale == 0)
+        return scale;
+    for (int64_t i = 0; i < n; i++)
+        sum += pow(fabs((double)x[i]) / scale, p);
+    return scale * pow(sum, 1 / p);
+}
+
+/* y_t = y_(t-1) + x_t */
+TL_CLONES static void R(cumsum_columns)(int64_t n, int64_t columns, int64_t step, const real *x,
+                                        real *y)
+{
+    double sum[TL_SCAN_COLUMNS] = {0};
+    for (int64_t t = 0; t < n; t++) {
+        TL_SIMD
+        for (int64_t j = 0; j < columns; j++) {
+            sum[j] += (double)x[t * step + j];
+            y[t * step + j] = (real)sum[j];
+        }
+    }
+}
+
+/* h_t = a_t h_(t-1) + b_t */
+TL_CLONES static void R(recurrence_columns)(int64_t n, int64_t columns, int64_t step, const real *a,
+                                            const real *b, const real *start, real *h)
+{
+    if (!start)
+        memcpy(h, b, (size_t)columns * sizeof *b);
+    for (int64_t t = !start; t < n; t++) {
+        const real *before = t ? h + (t - 1) * step : start, *at = a + t * step, *bt = b + t * step;
+        real *ht = h + t * step;
+        TL_SIMD
+        for (int64_t j = 0; j < columns; j++)
+            ht[j] = at[j] * before[j] + bt[j];
+    }
+}
+
+/* product = a_(n-1) ... a_0;  end = h_(n-1) from h_-1 = 0 */
+TL_CLONES static void R(recurrence_end)(int64_t n, int64_t columns, int64_t step, const real *a,
+                                        const real *b, real *product, real *end)
+{
+    memcpy(product, a, (size_t)columns * sizeof *a);
+    memcpy(end, b, (size_t)columns * sizeof *b);
+    for (int64_t t = 1; t < n; t++) {
+        const real *at = a + t * step, *bt = b + t * step;
+        TL_SIMD
+        for (int64_t j = 0; j < columns; j++) {
+            product[j] = at[j] * product[j];
+            end[j] = at[j] * end[j] + bt[j];
+        }
+    }
+}
+
+TL_CLONES static void R(recurrence_carry)(int64_t columns, const real *product, const real *h,
+                                          real *end)
+{
+    TL_SIMD
+    for (int64_t j = 0; j < columns; j++)
+        end[j] = h[j] != 0 ? product[j] * h[j] + end[j] : end[j];
+}
+
 TL_CLONES static void R(sgd)(int64_t n, real *p, const real *g, real *v, real rate, real momentum,
                              real decay)
 {

@@ -392,3 +392,107 @@ tl_var tl_scatter_add(tl_tape *t, tl_var x, int dim, tl_var index, tl_var src)
         return tl_poison(t);
     return tl_apply(t, &tl_op_scatter_add, 3, in, &(tl_attr){.i = {dim}, .n = 1});
 }
+
+/* ---- index_select: x, index [N], i = dim: y[i,n,k] = x[i,index[n],k] -------------------- */
+
+static bool index_select_fits(const tl_call *c)
+{
+    const tl_layout *x = c->x[0].layout, *index = c->x[1].layout;
+    char text[TL_LAYOUT_TEXT];
+    if (!is_index(c, 1) || !dim_fits(c, c->attr->i[0], scalar_dim(x)))
+        return false;
+    if (index->ndim > 1 || (x->ndim == 0 && index->count != 1))
+        return tl_call_fail(c, TL_ERR_SHAPE, "wants a list of indices%s, not %s",
+                            x->ndim ? "" : " (one of them, for a scalar)", tl_layout_text(index, text));
+    return true;
+}
+
+/* gather with the same indices for everything beside dim */
+static tl_var index_select_compose(const tl_call *c)
+{
+    const tl_layout *x = c->x[0].layout;
+    int64_t dim = c->attr->i[0], line[TL_MAX_DIMS], all[TL_MAX_DIMS];
+    if (!index_select_fits(c))
+        return tl_poison(c->tape);
+    for (int d = 0; d < x->ndim; d++) {
+        line[d] = d == dim ? c->x[1].layout->count : 1;
+        all[d] = d == dim ? line[d] : x->shape[d];
+    }
+    tl_var index = tl_reshape(c->tape, c->in[1], x->ndim, line);
+    return tl_gather(c->tape, c->in[0], (int)dim, tl_expand(c->tape, index, x->ndim, all));
+}
+
+static const tl_sample index_select_samples[] = {
+    {2, {{2, {5, 3}, -2, 2, 0}, {1, {4}, 0, 0, 5}}, {{0}, {0}, 1, 0}},
+    {2, {{3, {2, 5, 3}, -2, 2, 0}, {1, {7}, 0, 0, 5}}, {{1}, {0}, 1, 0}},
+    {2, {{2, {2, 3}, -2, 2, 0}, {0, {0}, 0, 0, 3}}, {{1}, {0}, 1, 0}},
+    {2, {{0, {0}, -2, 2, 0}, {1, {1}, 0, 0, 1}}, {{0}, {0}, 1, 0}},
+    TL_SAMPLES_END};
+
+const tl_op tl_op_index_select = {.name = "index_select",
+                                  .equation = "y[i,n,k] = x[i,index[n],k]",
+                                  .kind = TL_COMPOSED,
+                                  .attributes = "dim=i0",
+                                  .least = 2,
+                                  .most = 2,
+                                  .mixed = true,
+                                  .compose = index_select_compose,
+                                  .samples = index_select_samples};
+
+tl_var tl_index_select(tl_tape *t, tl_var x, int dim, tl_var index)
+{
+    tl_array a;
+    tl_var in[2] = {x, index};
+    if (!array_of(t, x, &a) || !find_dim(t, "index_select", a.layout, scalar_dim(a.layout), &dim))
+        return tl_poison(t);
+    return tl_apply(t, &tl_op_index_select, 2, in, &(tl_attr){.i = {dim}, .n = 1});
+}
+
+/* ---- one_hot: index [..], i = classes: y[..,c] = [index = c] ---------------------------- */
+
+static bool one_hot_shape(tl_call *c, tl_layout *layout)
+{
+    const tl_layout *index = c->x[0].layout;
+    int64_t classes = c->attr->i[0], shape[TL_MAX_DIMS];
+    char text[TL_LAYOUT_TEXT];
+    if (!is_index(c, 0))
+        return false;
+    if (index->ndim == TL_MAX_DIMS)
+        return tl_call_fail(c, TL_ERR_SHAPE, "%s has no room for another dimension",
+                            tl_layout_text(index, text));
+    memcpy(shape, index->shape, sizeof shape);
+    shape[index->ndim] = classes;
+    return (classes > 0 && tl_layout_make(layout, index->ndim + 1, shape) == TL_OK) ||
+           tl_call_fail(c, TL_ERR_ARGUMENT, "%lld classes", (long long)classes);
+}
+
+static void one_hot_forward(tl_call *c)
+{
+    int64_t classes = c->attr->i[0], *y = c->y.data;
+    const int64_t *index = indices(c, 0, classes);
+    memset(y, 0, (size_t)c->y.layout->count * sizeof *y);
+    for (int64_t i = 0; index && i < c->x[0].layout->count; i++)
+        y[i * classes + index[i]] = 1;
+}
+
+static const tl_sample one_hot_samples[] = {{1, {{2, {2, 3}, 0, 0, 5}}, {{5}, {0}, 1, 0}},
+                                            {1, {{1, {4}, 0, 0, 2}}, {{3}, {0}, 1, 0}},
+                                            {1, {{0, {0}, 0, 0, 4}}, {{4}, {0}, 1, 0}},
+                                            TL_SAMPLES_END};
+
+const tl_op tl_op_one_hot = {.name = "one_hot",
+                             .equation = "y[i,c] = [index[i] = c]",
+                             .kind = TL_NOT_DIFFERENTIABLE,
+                             .attributes = "classes=i0",
+                             .least = 1,
+                             .most = 1,
+                             .mixed = true,
+                             .dense = true,
+                             .shape = one_hot_shape,
+                             .forward = one_hot_forward,
+                             .samples = one_hot_samples};
+
+tl_var tl_one_hot(tl_tape *t, tl_var index, int64_t classes)
+{
+    return tl_apply(t, &tl_op_one_hot, 1, &index, &(tl_attr){.i = {classes}, .n = 1});
+}

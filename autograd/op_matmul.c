@@ -61,7 +61,9 @@ static bool rows_of(tl_tape *t, tl_array x, tl_matrix *m, tl_block **copy)
     return true;
 }
 
-/* ---- matmul: [..,M,K] x [..,K,N], leading dimensions broadcast -------------------------- */
+/* ---- matmul: [..,M,K] x [..,K,N], leading dimensions broadcast --------------------------
+ *
+ * A vector is a row on the left and a column on the right; the dimension this takes is not y's. */
 
 /* The leading dimensions of a layout alone, and the matrix in its last two. */
 static tl_layout batch_of(const tl_layout *layout)
@@ -79,10 +81,31 @@ static tl_matrix matrix_of(tl_array x)
                        l->stride[l->ndim - 1]};
 }
 
+static bool has_vector(const tl_call *c)
+{
+    return c->x[0].layout->ndim == 1 || c->x[1].layout->ndim == 1;
+}
+
+/* [K] x [..,K,N], [..,M,K] x [K], [K] x [K] */
+static bool vector_shape(tl_call *c, tl_layout *layout)
+{
+    const tl_layout *a = c->x[0].layout, *b = c->x[1].layout;
+    bool column = b->ndim == 1;
+    tl_layout y = column ? *a : *b;
+    if (last_size(a) != b->shape[column ? 0 : b->ndim - 2])
+        return fail_pair(c, "inner sizes differ");
+    y.ndim--;
+    if (!column)
+        y.shape[y.ndim - 1] = last_size(b);
+    return tl_layout_make(layout, y.ndim, y.shape) == TL_OK;
+}
+
 static bool matmul_shape(tl_call *c, tl_layout *layout)
 {
-    if (!at_least(c, 0, 2) || !at_least(c, 1, 2))
+    if (!at_least(c, 0, 1) || !at_least(c, 1, 1))
         return false;
+    if (has_vector(c))
+        return vector_shape(c, layout);
     tl_matrix a = matrix_of(c->x[0]), b = matrix_of(c->x[1]);
     if (a.cols != b.rows)
         return fail_pair(c, "inner sizes differ");
@@ -160,12 +183,51 @@ static void multiply_batches(tl_call *c)
     }
 }
 
+/* Every row of x with one column. */
+static void multiply_column(tl_call *c)
+{
+    tl_block *copy = NULL;
+    const tl_layout *b = c->x[1].layout;
+    tl_matrix a, y = {c->y.data, c->y.layout->count, 1, 1, 1},
+                 column = {c->x[1].data, b->shape[0], 1, b->stride[0], 1};
+    if (rows_of(c->tape, c->x[0], &a, &copy))
+        tl_blas_product(c->tape->blas, c->y.dtype, a, column, 0, y);
+    tl_pool_put(&c->tape->pool, copy);
+}
+
+/* Another dimension, of size 1, before the last one. */
+static tl_layout as_row(const tl_layout *layout)
+{
+    tl_layout row = *layout;
+    int last = row.ndim++ - 1;
+    row.shape[last + 1] = layout->shape[last];
+    row.stride[last + 1] = layout->stride[last];
+    row.shape[last] = 1;
+    tl_layout_finish(&row);
+    return row;
+}
+
+/* [K] x [..,K,N] */
+static void multiply_row(tl_call *c)
+{
+    tl_call of_rows = *c;
+    tl_layout a = as_row(c->x[0].layout), y = as_row(c->y.layout);
+    tl_array x[2] = {{c->x[0].data, &a, c->x[0].dtype}, c->x[1]};
+    of_rows.x = x;
+    of_rows.y.layout = &y;
+    multiply_batches(&of_rows);
+}
+
 static void matmul_forward(tl_call *c)
 {
     if (c->y.layout->count == 0)
         return;
-    if (is_rows_times_matrix(c))
+    if (is_rows_times_matrix(c)) /* also where x is one row */
         multiply_rows(c);
+    else if (c->x[1].layout->ndim == 1)
+        multiply_column(c);
+    else if (c->x[0].layout->ndim == 1)
+        multiply_row(c);
     else
         multiply_batches(c);
 }
@@ -175,17 +237,38 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
     return tl_sum_to(t, dx, to->ndim, to->shape);
 }
 
+/* y_r = a_r' b:  da_r = dy_r b',  db = sum_r dy_r a_r */
+static void column_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_tape *t = c->tape;
+    int64_t size = c->x[1].layout->shape[0];
+    dy = tl_unsqueeze(t, dy, -1);
+    if (tl_call_wants(c, 0))
+        dx[0] = tl_linear_op(t, dy, tl_unsqueeze(t, c->in[1], -1), TL_NONE);
+    if (tl_call_wants(c, 1))
+        dx[1] = tl_reshape(t, tl_sum_outer(t, c->in[0], dy), 1, &size);
+}
+
 /* y = a b:  da = dy b',  db = a' dy, summed over what was broadcast */
 static void matmul_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
     tl_tape *t = c->tape;
+    tl_var a = c->in[0];
     bool rows = is_rows_times_matrix(c);
+    if (c->x[1].layout->ndim == 1) {
+        column_vjp(c, dy, dx);
+        return;
+    }
+    if (c->x[0].layout->ndim == 1 && !rows) {
+        a = tl_unsqueeze(t, a, 0);
+        dy = tl_unsqueeze(t, dy, -2);
+    }
     if (tl_call_wants(c, 0))
         dx[0] = rows ? tl_linear_op(t, dy, c->in[1], TL_NONE)
                      : fit(t, tl_matmul(t, dy, tl_transpose(t, c->in[1], -1, -2)), c->x[0].layout);
     if (tl_call_wants(c, 1))
-        dx[1] = rows ? tl_sum_outer(t, c->in[0], dy)
-                     : fit(t, tl_matmul(t, tl_transpose(t, c->in[0], -1, -2), dy), c->x[1].layout);
+        dx[1] = rows ? tl_sum_outer(t, a, dy)
+                     : fit(t, tl_matmul(t, tl_transpose(t, a, -1, -2), dy), c->x[1].layout);
 }
 
 static const tl_sample matmul_samples[] = {

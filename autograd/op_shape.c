@@ -617,23 +617,3 @@ tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim)
         return tl_poison(t);
     return tl_apply(t, &tl_op_stack, count, x, &(tl_attr){.i = {dim}, .n = 1});
 }
-
-/* ---- chunk ------------------------------------------------------------------------------ */
-
-void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out)
-{
-    tl_array a;
-    for (int k = 0; k < pieces; k++)
-        out[k] = tl_poison(t);
-    if (!array_of(t, x, &a) || !find_dim(t, "chunk", a.layout, 0, &dim))
-        return;
-    int64_t size = a.layout->shape[dim];
-    if (pieces < 1 || size % pieces) {
-        char shape[TL_LAYOUT_TEXT];
-        tl_tape_fail(t, TL_ERR_SHAPE, "chunk: dimension %d is not %d equal parts in %s", dim, pieces,
-                     tl_layout_text(a.layout, shape));
-        return;
-    }
-    for (int k = 0; k < pieces; k++)
-        out[k] = tl_slice(t, x, dim, k * (size / pieces), (k + 1) * (size / pieces), 1);
-}

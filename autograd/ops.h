@@ -159,6 +159,20 @@ TL_API tl_var tl_concat(tl_tape *t, int count, const tl_var *x,
 TL_API tl_var tl_stack(tl_tape *t, int count, const tl_var *x, int dim); /* along a new one; a copy */
 /* `pieces` equal parts along dim, into out[0..pieces-1]. */
 TL_API void tl_chunk(tl_tape *t, tl_var x, int pieces, int dim, tl_var *out);
+/* Parts of these sizes, which must add up to dim's, into out[0..count-1]. */
+TL_API void tl_split(tl_tape *t, tl_var x, int count, const int64_t *sizes, int dim, tl_var *out);
+/* Dimensions start_dim..end_dim as one; a copy where x's strides do not allow a view. A scalar: [1]. */
+TL_API tl_var tl_flatten(tl_tape *t, tl_var x, int start_dim, int end_dim);
+TL_API tl_var tl_squeeze(tl_tape *t, tl_var x, int dim);   /* without dim, if its size is 1; else x */
+TL_API tl_var tl_unsqueeze(tl_tape *t, tl_var x, int dim); /* with a new dim of size 1 */
+/* The other way round along `count` dimensions (0: none). A copy: strides are never negative. */
+TL_API tl_var tl_flip(tl_tape *t, tl_var x, int count, const int *dims);
+/* Shifted along dim, towards its end for shift > 0; what leaves at one end comes in at the other. A
+ * copy, unless nothing moves. */
+TL_API tl_var tl_roll(tl_tape *t, tl_var x, int64_t shift, int dim);
+/* As torch.Tensor.repeat: x `repeats[k]` times along dimension k; more numbers than dimensions: new
+ * ones in front. A copy, unless all are 1. */
+TL_API tl_var tl_repeat(tl_tape *t, tl_var x, int count, const int64_t *repeats);
 
 /* Windows that slide along dim, as torch.Tensor.unfold has it, with dilation: y[..p..,k] =
  * x[..p step + k dilation..], the window in a new last dimension. Size, step, dilation >= 1; at least
@@ -240,7 +254,8 @@ TL_API tl_var tl_topk(tl_tape *t, tl_var x, int64_t k, int dim, bool largest, tl
 
 /* ---- matrix products -------------------------------------------------------------------- */
 
-/* [..,M,K] x [..,K,N]; leading dimensions are broadcast. At least two dimensions each. */
+/* [..,M,K] x [..,K,N]: [..,M,N]; leading dimensions are broadcast. As torch.matmul also with vectors:
+ * [..,M,K] x [K]: [..,M]; [K] x [..,K,N]: [..,N]; [K] x [K]: []. */
 TL_API tl_var tl_matmul(tl_tape *t, tl_var a, tl_var b);
 /* x: [..,I], w: [O,I] as PyTorch stores it, b: [O], or [..,O] to be added row by row, or TL_NONE;
  * y = x W' + b: [..,O]. On a tape the weight is laid out for the processor once, however many steps
@@ -250,6 +265,25 @@ TL_API tl_var tl_linear_op(tl_tape *t, tl_var x, tl_var w, tl_var b);
 TL_API tl_var tl_linear_transposed(tl_tape *t, tl_var x, tl_var w);
 /* a: [..,M], b: [..,N] of the same leading sizes; y = sum over them of the outer products: [M,N]. */
 TL_API tl_var tl_sum_outer(tl_tape *t, tl_var a, tl_var b);
+TL_API tl_var tl_outer(tl_tape *t, tl_var a, tl_var b); /* two vectors: a b', [M,N] */
+TL_API tl_var tl_dot(tl_tape *t, tl_var a, tl_var b);   /* two vectors of one size: a' b, [] */
+/* As torch.nn.functional.bilinear. x1: [..,I], x2: [..,J], w: [O,I,J], b: [O] or TL_NONE;
+ * y[..,o] = x1' w[o] x2 + b[o]: [..,O]. */
+TL_API tl_var tl_bilinear(tl_tape *t, tl_var x1, tl_var x2, tl_var w, tl_var b);
+/* beta c + alpha a b; a: [M,K], b: [K,N], c is broadcast to [M,N]. With beta 0, c is not looked at. */
+TL_API tl_var tl_addmm(tl_tape *t, tl_var c, tl_var a, tl_var b, double beta, double alpha);
+
+/* The triangle below (above) a diagonal, this included: zeros where column - row > diagonal
+ * (< diagonal). Of the last two dimensions; any dtype; copies. */
+TL_API tl_var tl_tril(tl_tape *t, tl_var x, int64_t diagonal);
+TL_API tl_var tl_triu(tl_tape *t, tl_var x, int64_t diagonal);
+/* As torch.diagonal: y[..,i] = x[..i..i + offset..] (i - offset, i for offset < 0), rows in dim1,
+ * columns in dim2. Size 0 where x has no such diagonal. A view. */
+TL_API tl_var tl_diagonal(tl_tape *t, tl_var x, int64_t offset, int dim1, int dim2);
+/* Its adjoint: y has `rows` in its dimension dim1 and `cols` in dim2, and is zero but for that
+ * diagonal, which is x's last dimension. A copy. */
+TL_API tl_var tl_undiagonal(tl_tape *t, tl_var x, int64_t offset, int dim1, int dim2, int64_t rows,
+                            int64_t cols);
 
 /* ---- indexing --------------------------------------------------------------------------- */
 
@@ -264,6 +298,11 @@ TL_API tl_var tl_gather(tl_tape *t, tl_var x, int dim, tl_var index);
 /* Its adjoint, as torch.Tensor.scatter_add: y = x, then y[index[i,j,k],j,k] += src[i,j,k] for dim 0,
  * and so on. src has the index's shape. */
 TL_API tl_var tl_scatter_add(tl_tape *t, tl_var x, int dim, tl_var index, tl_var src);
+/* As torch.index_select: x[index[n]] along dim, for all n of a list of indices (or one). */
+TL_API tl_var tl_index_select(tl_tape *t, tl_var x, int dim, tl_var index);
+/* index: i64 of any shape, 0 <= index < classes; y: i64 [index.shape, classes], 1 at the index, else 0.
+ */
+TL_API tl_var tl_one_hot(tl_tape *t, tl_var index, int64_t classes);
 
 /* ---- layers without parameters of their own ---------------------------------------------- */
 

@@ -306,6 +306,36 @@ TL_API tl_var tl_one_hot(tl_tape *t, tl_var index, int64_t classes);
 
 /* ---- layers without parameters of their own ---------------------------------------------- */
 
+TL_API tl_var tl_softmax(tl_tape *t, tl_var x);     /* along the last dimension */
+TL_API tl_var tl_log_softmax(tl_tape *t, tl_var x); /* along the last dimension */
+TL_API tl_var tl_softmax_dim(tl_tape *t, tl_var x, int dim);
+TL_API tl_var tl_log_softmax_dim(tl_tape *t, tl_var x, int dim);
+/* Elements are zero with probability p, the others are x / (1 - p). Which ones is drawn from
+ * tl_tape_random, and is the same in every derivative. p = 0: x itself. Nothing asks whether it is
+ * training time: do not call it at other times. Srivastava et al., JMLR 2014. */
+TL_API tl_var tl_dropout(tl_tape *t, tl_var x, double p);
+/* (x - mean) / sqrt(variance + eps) weight + bias, mean and biased variance over the last `dims`
+ * dimensions, of which weight and bias have the sizes. Both may be TL_NONE; a bias wants a weight.
+ * Ba, Kiros and Hinton, "Layer normalization", 2016. */
+TL_API tl_var tl_layer_norm(tl_tape *t, tl_var x, int dims, tl_var weight, tl_var bias, double eps);
+/* x / sqrt(mean of x^2 + eps) weight, over the last `dims` dimensions; weight may be TL_NONE.
+ * Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019. */
+TL_API tl_var tl_rms_norm(tl_tape *t, tl_var x, int dims, tl_var weight, double eps);
+/* x: [N,C,..]. (x - mean) / sqrt(variance + eps) weight + bias, each [C]. mean and variance TL_NONE:
+ * those of the batch (the variance biased), and derivatives pass through them. weight and bias may be
+ * TL_NONE; a bias wants a weight. Ioffe and Szegedy, "Batch normalization", ICML 2015. */
+TL_API tl_var tl_batch_norm(tl_tape *t, tl_var x, tl_var weight, tl_var bias, tl_var mean,
+                            tl_var variance, double eps);
+
+/* q: [..,L,E], k: [..,S,E], v: [..,S,V], leading sizes broadcast; y = softmax(scale q k') v: [..,L,V].
+ * mask: u8 that can be broadcast to [..,L,S], 1 where a key takes part, or TL_NONE; causal, which wants
+ * no mask: key s takes part where s <= l. Where none does, y = 0. scale 0: 1 / sqrt E. Vaswani et al.,
+ * "Attention is all you need", NeurIPS 2017. */
+TL_API tl_var tl_scaled_dot_product_attention(tl_tape *t, tl_var q, tl_var k, tl_var v, tl_var mask,
+                                              bool causal, double scale);
+/* a . b / (max(|a|, eps) max(|b|, eps)) along a dimension of the shape they are broadcast to. */
+TL_API tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, double eps);
+
 /* ---- convolution and pooling ------------------------------------------------------------- */
 
 /* ---- recurrent cells, fused ------------------------------------------------------------- */
@@ -317,14 +347,68 @@ TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl
 
 /* ---- losses ----------------------------------------------------------------------------- */
 
-typedef enum tl_reduction { TL_REDUCE_MEAN, TL_REDUCE_SUM, TL_REDUCE_NONE } tl_reduction;
+typedef enum tl_reduction {
+    TL_REDUCE_MEAN,
+    TL_REDUCE_SUM,
+    TL_REDUCE_NONE,
+    TL_REDUCE_BATCHMEAN /* sum / first size; kl_div only */
+} tl_reduction;
 
-TL_API tl_var tl_softmax(tl_tape *t, tl_var x);     /* along the last dimension */
-TL_API tl_var tl_log_softmax(tl_tape *t, tl_var x); /* along the last dimension */
 /* logits: [..,C], target: i64 [..] in 0..C-1. -log softmax(logits)[target] in nats: the mean over
  * all rows, their sum, or each. */
 TL_API tl_var tl_cross_entropy(tl_tape *t, tl_var logits, tl_var target, tl_reduction reduction);
-/* mean (sum, each) of (a - b)^2 over all elements. */
-TL_API tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction);
+/* -weight[k] log_p[k] for log-probabilities [..,C] and targets k: i64 [..] in 0..C-1; rows whose target
+ * is ignore_index (PyTorch's default is -100) give 0. weight: [C] or TL_NONE. The mean is divided by
+ * the sum of the weights of the rows that count: NaN where none does. */
+TL_API tl_var tl_nll(tl_tape *t, tl_var log_p, tl_var target, tl_var weight, int64_t ignore_index,
+                     tl_reduction reduction);
+
+/* Zeros are what tl_cross_entropy does: { .label_smoothing = 0.1 }. */
+typedef struct tl_cross_entropy_options {
+    tl_var weight;          /* [C], or TL_NONE */
+    bool ignore;            /* rows whose target is ignore_index count nothing */
+    int64_t ignore_index;   /* for index targets */
+    double label_smoothing; /* within 0 and 1: so much of the target is spread over all classes */
+    tl_reduction reduction;
+} tl_cross_entropy_options;
+
+/* logits: [..,C]; target: i64 [..], or probabilities [..,C]. tl_nll of log_softmax for the former,
+ * whose mean is tl_nll's; for the latter the mean is over all rows. NULL options: zeros. Szegedy et
+ * al., CVPR 2016. */
+TL_API tl_var tl_cross_entropy_with(tl_tape *t, tl_var logits, tl_var target,
+                                    const tl_cross_entropy_options *options);
+/* Of two arrays, broadcast, element by element: the mean, the sum, or each. z = a - b. */
+TL_API tl_var tl_mse(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction); /* z^2 */
+TL_API tl_var tl_l1(tl_tape *t, tl_var a, tl_var b, tl_reduction reduction);  /* |z|; dl/dz = 0 at 0 */
+/* z^2 / 2 where |z| <= delta, else delta (|z| - delta / 2); delta > 0. Huber, 1964. */
+TL_API tl_var tl_huber(tl_tape *t, tl_var a, tl_var b, double delta, tl_reduction reduction);
+/* z^2 / (2 beta) where |z| < beta, else |z| - beta / 2; beta >= 0. */
+TL_API tl_var tl_smooth_l1(tl_tape *t, tl_var a, tl_var b, double beta, tl_reduction reduction);
+/* max(0, margin - x y) for scores x and y = +1 or -1; derivative 0 where it begins. */
+TL_API tl_var tl_hinge(tl_tape *t, tl_var x, tl_var y, double margin, tl_reduction reduction);
+/* weight (-target log x - (1 - target) log(1 - x)) for probabilities x, 0 <= x <= 1 (others are an
+ * error) and targets in [0, 1]. The logarithms stop at -100, and the derivative with respect to x at
+ * 1e12. weight may be TL_NONE. */
+TL_API tl_var tl_bce(tl_tape *t, tl_var x, tl_var target, tl_var weight, tl_reduction reduction);
+/* The same for x = sigmoid of the logits; pos_weight multiplies the first term. Both weights may be
+ * TL_NONE, and are broadcast. */
+TL_API tl_var tl_bce_with_logits(tl_tape *t, tl_var logits, tl_var target, tl_var weight,
+                                 tl_var pos_weight, tl_reduction reduction);
+/* target (log target - x) for log-probabilities x and probabilities, or, with log_target, their
+ * logarithms; 0 where target is 0. TL_REDUCE_MEAN divides by all elements, as PyTorch has it;
+ * TL_REDUCE_BATCHMEAN by the first size, which is the divergence's mean over a batch. */
+TL_API tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduction reduction);
+
+/* Connectionist temporal classification: -log of the probability that frames with log-probabilities
+ * log_p: [T,B,C] read as the labels target: [B,S], once repetitions and then blanks are taken out.
+ * input_lengths, target_lengths: [B], how many frames and labels of each row count; these and target
+ * are i64. No label may be the blank. A row that cannot be read so has loss inf, or 0 with
+ * zero_infinity, and no gradient. TL_REDUCE_MEAN divides each row's loss by its number of labels first,
+ * as PyTorch has it. The gradient is that of log_p taken as independent numbers (PyTorch's supposes a
+ * log_softmax before it and differs; through log_softmax the two are the same). Graves et al., ICML
+ * 2006. */
+TL_API tl_var tl_ctc_loss(tl_tape *t, tl_var log_p, tl_var target, tl_var input_lengths,
+                          tl_var target_lengths, int64_t blank, bool zero_infinity,
+                          tl_reduction reduction);
 
 #endif

@@ -290,8 +290,8 @@ static tl_var pow_partial_base(const tl_call *c, tl_var g)
 {
     tl_tape *t = c->tape;
     tl_var a = c->in[0], b = c->in[1];
-    tl_var bounded = tl_isfinite(t, tl_reciprocal(t, a));
-    tl_var flat = tl_logical_and(t, tl_eq_scalar(t, b, 0), tl_logical_not(t, bounded));
+    tl_var smooth = tl_logical_and(t, tl_gt_scalar(t, a, 0), tl_isfinite(t, tl_reciprocal(t, a)));
+    tl_var flat = tl_logical_and(t, tl_eq_scalar(t, b, 0), tl_logical_not(t, smooth));
     tl_var power = tl_pow(t, tl_masked_fill(t, a, flat, 1), tl_affine(t, b, 1, -1));
     return tl_masked_fill(t, tl_mul(t, g, tl_mul(t, b, power)), flat, 0);
 }

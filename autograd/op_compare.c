@@ -4,6 +4,7 @@
  * which no derivative passes. */
 #include "autograd/ops.h"
 
+#include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
 /* Operands for the checks: masks and indices, which are often alike, and reals. */
@@ -337,7 +338,8 @@ const tl_op tl_op_cast = {.name = "cast",
 
 tl_var tl_cast(tl_tape *t, tl_var x, tl_dtype dtype)
 {
-    if (tl_tape_status(t) == TL_OK && tl_value(t, x).layout && tl_value(t, x).dtype == dtype)
+    const tl_node *n = tl_tape_status(t) == TL_OK ? tl_node_of(t, x, "cast") : NULL;
+    if (n && n->dtype == dtype)
         return x;
     return tl_apply(t, &tl_op_cast, 1, &x, &(tl_attr){.flag = (int32_t)dtype});
 }

@@ -33,7 +33,7 @@ functions = {
         ends + [-0.5, inf, -inf],
     ),
     # F.hardsigmoid's own derivative is 1/6 in f32, whatever the dtype
-    "hardsigmoid": (lambda x: F.hardtanh(x + 3, 0.0, 6.0) / 6, {}, [0.0, 3.0, -3.0, 2.9, -2.9, 3.1, -3.1, inf, -inf]),
+    "hardsigmoid": (lambda x: F.hardtanh(x + 3, 0.0, 6.0) / 6, {}, [0.0, 3.0, -3.0, 2.95, -2.95, 3.1, -3.1, inf, -inf]),
 }
 for name, (function, constants, special) in functions.items():
     seed(name)

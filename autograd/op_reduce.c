@@ -177,6 +177,13 @@ static void put_real(tl_array y, int64_t i, double value)
         ((double *)y.data)[i] = value;
 }
 
+/* x with 1 in place of zeros, and [x > 0]; for x >= 0. */
+static tl_var without_zeros(tl_tape *t, tl_var x, tl_var *positive)
+{
+    *positive = tl_step(t, x);
+    return tl_add(t, x, tl_affine(t, *positive, -1, 1));
+}
+
 /* ---- sum -------------------------------------------------------------------------------- */
 
 static void sum_forward(tl_call *c)
@@ -505,13 +512,16 @@ static void logsumexp_forward(tl_call *c)
     rows_end(c, &r);
 }
 
-/* Where all x are -inf, y is; any finite number in its place gives exp(x - y) = 0. */
+/* dx = dy e / sum e,  e = exp(x - y). A y that is large is rounded, hence the sum, and whatever stands
+ * for y cancels: where it is infinite, the largest number does; where all x are -inf, e is 0. */
 static void logsumexp_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
     tl_tape *t = c->tape;
-    double lowest = c->y.dtype == TL_F32 ? -(double)FLT_MAX : -DBL_MAX;
-    tl_var y = tl_clamp(t, c->out, lowest, (double)INFINITY);
-    dx[0] = tl_mul(t, spread(c, dy), tl_exp(t, tl_sub(t, c->in[0], spread(c, y))));
+    double most = c->y.dtype == TL_F32 ? (double)FLT_MAX : DBL_MAX;
+    tl_var shift = tl_clamp(t, tl_detach(t, c->out), -most, most), positive;
+    tl_var e = tl_exp(t, tl_sub(t, c->in[0], spread(c, shift)));
+    tl_var sum = without_zeros(t, tl_apply(t, &tl_op_sum, 1, &e, c->attr), &positive);
+    dx[0] = tl_mul(t, e, spread(c, tl_div(t, dy, sum)));
 }
 
 const tl_op tl_op_logsumexp = {.name = "logsumexp",
@@ -551,13 +561,6 @@ static void norm_forward(tl_call *c)
     for (int64_t i = 0; i < r.count; i++)
         put_real(c->y, i, tl_norm_row(c->y.dtype, r.n, r.data + i * r.bytes, c->attr->f[0]));
     rows_end(c, &r);
-}
-
-/* [x > 0], and 1 in place of a zero; for x >= 0. */
-static tl_var without_zeros(tl_tape *t, tl_var x, tl_var *positive)
-{
-    *positive = tl_step(t, x);
-    return tl_add(t, x, tl_affine(t, *positive, -1, 1));
 }
 
 static void norm_vjp(const tl_call *c, tl_var dy, tl_var *dx)
@@ -784,7 +787,7 @@ static bool arg_shape(tl_call *c, tl_layout *layout)
     tl_attr axes;
     tl_call along = along_dim(c, &axes);
     c->y.dtype = TL_I64;
-    return reduced_shape_of_some(&along, layout);
+    return dim_fits(c, axes.i[0], scalar_dim(c->x[0].layout)) && reduced_shape_of_some(&along, layout);
 }
 
 static void arg_forward(tl_call *c, bool least)

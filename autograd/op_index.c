@@ -22,14 +22,14 @@ static bool is_real(const tl_call *c, int k)
 }
 
 /* The indices as a plain array; checked against the number of rows before anything is touched. */
-static const int64_t *indices(tl_call *c, int k, int64_t rows)
+static const int64_t *indices(tl_call *c, int k, int64_t rows, const char *what)
 {
     const tl_layout *layout = c->x[k].layout;
     const int64_t *index = c->x[k].data;
     for (int64_t i = 0; i < layout->count; i++)
         if (index[i] < 0 || index[i] >= rows) {
-            tl_call_fail(c, TL_ERR_INDEX, "index %lld at position %lld is not within the %lld rows",
-                         (long long)index[i], (long long)i, (long long)rows);
+            tl_call_fail(c, TL_ERR_INDEX, "index %lld at position %lld is not within the %lld %s",
+                         (long long)index[i], (long long)i, (long long)rows, what);
             return NULL;
         }
     return index;
@@ -55,7 +55,7 @@ static bool embedding_shape(tl_call *c, tl_layout *layout)
 static void embedding_forward(tl_call *c)
 {
     const tl_layout *table = c->x[0].layout;
-    const int64_t *index = indices(c, 1, table->shape[0]);
+    const int64_t *index = indices(c, 1, table->shape[0], "rows");
     int64_t size = (int64_t)tl_dtype_size(c->y.dtype), width = table->shape[1];
     tl_layout row;
     if (!index || tl_layout_make(&row, 1, &width) != TL_OK)
@@ -117,7 +117,7 @@ static bool scatter_rows_shape(tl_call *c, tl_layout *layout)
 
 static void scatter_rows_add(tl_call *c)
 {
-    const int64_t *index = indices(c, 1, c->y.layout->shape[0]);
+    const int64_t *index = indices(c, 1, c->y.layout->shape[0], "rows");
     int64_t size = (int64_t)tl_dtype_size(c->y.dtype), width = c->y.layout->shape[1];
     if (!index)
         return;
@@ -469,7 +469,7 @@ static bool one_hot_shape(tl_call *c, tl_layout *layout)
 static void one_hot_forward(tl_call *c)
 {
     int64_t classes = c->attr->i[0], *y = c->y.data;
-    const int64_t *index = indices(c, 0, classes);
+    const int64_t *index = indices(c, 0, classes, "classes");
     memset(y, 0, (size_t)c->y.layout->count * sizeof *y);
     for (int64_t i = 0; index && i < c->x[0].layout->count; i++)
         y[i * classes + index[i]] = 1;

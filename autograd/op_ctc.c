@@ -216,19 +216,14 @@ static tl_var shares(tl_tape *t, const ctc *p, tl_dtype dtype)
 
 static const int last = -1;
 
-static tl_var is_none(tl_tape *t, tl_var x)
-{
-    return tl_lt(t, x, tl_full(t, tl_value(t, x).dtype, 0, NULL, NONE / 2));
-}
-
 /* States that cannot have been reached are made constants: their derivatives mean nothing, and would
  * double with every frame. */
-static tl_var step(tl_tape *t, tl_var alpha, tl_var open, tl_var x)
+static tl_var step(tl_tape *t, tl_var alpha, tl_var open, tl_var x, tl_var least)
 {
     const int64_t before[2] = {BEFORE, 0};
     tl_var origins = tl_add(t, tl_unfold(t, alpha, 1, ORIGINS, 1, 1), open);
     tl_var next = tl_add(t, tl_logsumexp(t, origins, 1, &last, false), x);
-    return tl_pad(t, tl_masked_fill(t, next, is_none(t, next), NONE), 2, before, NONE);
+    return tl_pad(t, tl_masked_fill(t, next, tl_lt(t, next, least), NONE), 2, before, NONE);
 }
 
 /* x_t(e_s): [T,B,L] */
@@ -248,13 +243,14 @@ static tl_var ctc_compose(const tl_call *c)
     const tl_dtype dtype = c->x[0].dtype;
     tl_var x = emissions(t, &p, c->in[0]), open = transitions(t, &p, dtype),
            alpha = start(t, &p, dtype);
+    tl_var least = tl_full(t, dtype, 0, NULL, NONE / 2); /* what is below is none, whatever was added */
     for (int64_t frame = 0; frame < p.longest && tl_tape_status(t) == TL_OK; frame++) {
-        tl_var next = step(t, alpha, open, tl_select(t, x, 0, frame));
+        tl_var next = step(t, alpha, open, tl_select(t, x, 0, frame), least);
         alpha = frame < p.shortest ? next : tl_where(t, rows_with_frame(t, &p, frame), next, alpha);
     }
     tl_var found = tl_logsumexp(t, tl_gather(t, alpha, 1, ends(t, &p)), 1, &last, false);
-    tl_var impossible = tl_lt(t, found, tl_full(t, dtype, 0, NULL, NONE / 2));
-    tl_var each = tl_masked_fill(t, tl_neg(t, found), impossible, c->attr->i[1] ? 0 : (double)INFINITY);
+    tl_var each = tl_masked_fill(t, tl_neg(t, found), tl_lt(t, found, least),
+                                 c->attr->i[1] ? 0 : (double)INFINITY);
     return c->attr->flag == TL_REDUCE_MEAN  ? tl_mean(t, tl_mul(t, each, shares(t, &p, dtype)))
            : c->attr->flag == TL_REDUCE_SUM ? tl_sum(t, each)
                                             : each;

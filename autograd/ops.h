@@ -338,6 +338,25 @@ TL_API tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, doub
 
 /* ---- convolution and pooling ------------------------------------------------------------- */
 
+/* x: [N,C,L], weight: [O,C/groups,K], bias: [O] or TL_NONE; y: [N,O,P], P = (L + 2 padding - dilation
+ * (K - 1)
+ * - 1) / stride + 1. Zeros stand around x. As PyTorch has it, and what it calls a convolution is a
+ * correlation: the kernel is not turned round. */
+TL_API tl_var tl_conv1d(tl_tape *t, tl_var x, tl_var weight, tl_var bias, int64_t stride,
+                        int64_t padding, int64_t dilation, int64_t groups);
+/* The same over the last two of [N,C,H,W], with a weight of [O,C/groups,K,K']. */
+TL_API tl_var tl_conv2d(tl_tape *t, tl_var x, tl_var weight, tl_var bias, const int64_t stride[2],
+                        const int64_t padding[2], const int64_t dilation[2], int64_t groups);
+/* The largest of each window along the last dimension (the last two), -inf around x; at ties the first
+ * has the gradient. NaN if one is. The padding is at most half the kernel. */
+TL_API tl_var tl_max_pool1d(tl_tape *t, tl_var x, int64_t kernel, int64_t stride, int64_t padding);
+TL_API tl_var tl_max_pool2d(tl_tape *t, tl_var x, const int64_t kernel[2], const int64_t stride[2],
+                            const int64_t padding[2]);
+/* The mean of each window, zeros around x, which count (PyTorch's count_include_pad). */
+TL_API tl_var tl_avg_pool1d(tl_tape *t, tl_var x, int64_t kernel, int64_t stride, int64_t padding);
+TL_API tl_var tl_avg_pool2d(tl_tape *t, tl_var x, const int64_t kernel[2], const int64_t stride[2],
+                            const int64_t padding[2]);
+
 /* ---- recurrent cells, fused ------------------------------------------------------------- */
 
 /* gates: [B,4H] pre-activations i, f, g, o; c: [B,H]. c' = sigmoid(f) c + sigmoid(i) tanh(g),

@@ -119,3 +119,126 @@ for word in words + ("batchmean",):
 for word in words:
     case("kl_div", kl_div, real(6, low=-2.0, high=0.0), torch.tensor([0.0, 0.25, 0.75, 0, 1, 0]), log_target=0,
          reduction=word)
+
+seed("nll")
+
+
+def nll(x, k, w=None, ignored=-100):
+    """PyTorch's, with the gradient of the weights, which it does not have."""
+    rows, k = x.reshape(-1, x.shape[-1]), k.reshape(-1)
+    kept = k != ignored
+    own = (torch.ones(x.shape[-1]) if w is None else w)[k * kept] * kept
+    each = torch.where(kept, -rows.gather(1, (k * kept)[:, None])[:, 0], 0.0) * own
+    result = each.sum() / own.sum() if word == "mean" else reduce(each, word)
+    with torch.no_grad():
+        known = F.nll_loss(rows, k, w, ignore_index=ignored, reduction=word)
+    assert torch.allclose(result, known, rtol=1e-12, equal_nan=True)
+    return result.reshape(x.shape[:-1]) if word == "none" else result
+
+
+for word in words:
+    options = {"ignore_index": -100, "reduction": word}
+    case("nll", nll, real(3, 5, low=-3.0, high=0.0), index(3, below=5), **options)
+    case("nll", nll, real(2, 3, 4, low=-3.0, high=0.0), index(2, 3, below=4), real(4, low=0.1), **options)
+    case("nll", lambda x, k, w: nll(x, k, w, 1), real(7, 3), index(7, below=3), real(3, low=0.1), ignore_index=1,
+         reduction=word)
+    case("nll", nll, real(4, 3), torch.tensor([-100, 2, -100, 0]), **options)
+    case("nll", nll, torch.tensor([[-torch.inf, -1.0], [-2.0, -torch.inf]]), torch.tensor([-100, 0]),
+         real(2), **options)
+    case("nll", nll, real(2, 3), torch.tensor([-100, -100]), **options)  # the mean is NaN
+
+seed("cross_entropy_with")
+
+
+def cross_entropy(x, q, w=None, ignored=-100, smoothing=0.0):
+    """PyTorch's, in its own words where it has no gradient of the weights."""
+    rows, target = x.reshape(-1, x.shape[-1]), q.reshape(-1) if q.dtype == torch.int64 else q.flatten(0, -2)
+    with torch.no_grad():
+        known = F.cross_entropy(rows, target, w, ignore_index=ignored, reduction=word, label_smoothing=smoothing)
+    classes = x.shape[-1]
+    weight = torch.ones(classes) if w is None else w
+    if q.dtype == torch.int64:
+        kept = target != ignored
+        hot, divisor = F.one_hot(target * kept, classes), (weight[target * kept] * kept).sum()
+        hot = (1 - smoothing) * hot + smoothing / classes
+        each = torch.where(kept, -(torch.log_softmax(rows, -1) * hot * weight).sum(-1), 0.0)
+    else:
+        hot, divisor = (1 - smoothing) * target + smoothing / classes, rows.shape[0]
+        each = -(torch.log_softmax(rows, -1) * hot * weight).sum(-1)
+    result = each.sum() / divisor if word == "mean" else reduce(each, word)
+    assert torch.allclose(result, known, rtol=1e-12, equal_nan=True)
+    return result.reshape(x.shape[:-1]) if word == "none" else result
+
+
+for word in words:
+    for ignored, smoothing in ((-100, 0.0), (-100, 0.2), (1, 0.0), (1, 0.3)):
+        options = {"ignore_index": ignored, "label_smoothing": smoothing, "reduction": word}
+
+        def loss(x, q, w=None):
+            return cross_entropy(x, q, w, ignored, smoothing)
+        case("cross_entropy_with", loss, real(3, 5), index(3, below=5), **options)
+        case("cross_entropy_with", loss, real(2, 4, 3, low=-50.0, high=50.0), index(2, 4, below=3),
+             real(3, low=0.1), **options)
+        case("cross_entropy_with", loss, real(2, 3), torch.tensor([ignored, ignored]), **options)
+        if ignored < 0:
+            case("cross_entropy_with", loss, real(3, 5), torch.softmax(real(3, 5), -1), **options)
+            case("cross_entropy_with", loss, real(2, 3, 4), torch.softmax(real(2, 3, 4), -1), real(4), **options)
+
+seed("ctc_loss")
+
+
+def ctc_loss(x, target, inputs, labels, blank=0, zero_infinity=False):
+    """The recursion of Graves et al., 2006, in plain logarithms; checked against PyTorch's value, and its
+    gradient through log_softmax."""
+    losses = []
+    for b in range(x.shape[1]):
+        e = [blank]
+        for label in target[b, :labels[b]].tolist():
+            e += [label, blank]
+        alpha = [None] * len(e)  # None: not reached
+        for t in range(inputs[b]):
+            before = alpha
+            alpha = []
+            for s in range(len(e)):
+                ways = [before[s], before[s - 1] if s > 0 else None]
+                if s > 1 and e[s] != blank and e[s] != e[s - 2]:
+                    ways.append(before[s - 2])
+                if t == 0:
+                    ways = [torch.tensor(0.0)] if s < 2 else []
+                ways = [way for way in ways if way is not None]
+                alpha.append(torch.stack(ways).logsumexp(0) + x[t, b, e[s]] if ways else None)
+        if inputs[b] == 0 and len(e) == 1:
+            alpha = [torch.tensor(0.0)]
+        found = [way for way in alpha[-2:] if way is not None]
+        impossible = torch.tensor(0.0 if zero_infinity else torch.inf)
+        losses.append(-torch.stack(found).logsumexp(0) if found else impossible)
+    each = torch.stack(losses)
+    return (each / labels.clamp(min=1)).mean() if word == "mean" else reduce(each, word)
+
+
+def agrees_with_pytorch(x, *rest, blank, zero_infinity):
+    grads = []
+    for function in (ctc_loss, F.ctc_loss):
+        logits = x.detach().clone().requires_grad_(True)
+        more = {} if function is ctc_loss else {"reduction": word}
+        y = function(torch.log_softmax(logits, -1), *rest, blank=blank, zero_infinity=zero_infinity, **more)
+        grads.append((y.detach(), torch.autograd.grad(y.sum(), logits)[0]))
+    for ours, theirs in zip(*grads):
+        assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12), (ours, theirs)
+
+
+def ctc_case(x, target, inputs, labels, blank, zero_infinity=0, compare=True):
+    rest = (target, torch.tensor(inputs), torch.tensor(labels))
+    if compare:
+        agrees_with_pytorch(x, *rest, blank=blank, zero_infinity=bool(zero_infinity))
+    case("ctc_loss", lambda x, *rest: ctc_loss(x, *rest, blank, bool(zero_infinity)), torch.log_softmax(x, -1), *rest,
+         blank=blank, zero_infinity=zero_infinity, reduction=word)
+
+
+for word in words:
+    ctc_case(real(5, 2, 4), torch.tensor([[1, 2], [3, 3]]), [5, 5], [2, 2], 0)
+    ctc_case(real(6, 3, 3), torch.tensor([[0, 1, 0], [1, 1, -1], [9, 9, 9]]), [6, 4, 5], [3, 2, 0], 2)
+    ctc_case(real(3, 2, 3, low=-60.0, high=60.0), torch.tensor([[1], [2]]), [3, 1], [1, 1], 0)
+    # a repetition that does not fit, no frames for a label, neither frames nor labels
+    ctc_case(real(4, 3, 3), torch.tensor([[1, 1], [1, 2], [1, 2]]), [2, 0, 4], [2, 1, 2], 0, 1, compare=False)
+    ctc_case(real(4, 2, 3), torch.tensor([[1, 1, 1], [1, 2, 1]]), [4, 0], [3, 0], 0, compare=False)

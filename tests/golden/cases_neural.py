@@ -89,5 +89,5 @@ case("cosine_similarity", lambda a, b: F.cosine_similarity(a, b, 1), real(3, 4),
 case("cosine_similarity", lambda a, b: F.cosine_similarity(a, b, 1), real(2, 3, 4), real(3, 1), dim=1,
      eps=1e-8)
 case("cosine_similarity", lambda a, b: F.cosine_similarity(a, b, -1, 1e-3),
-     torch.tensor([[0.0, 0, 0], [1, 2, 3], [0, 0, 0]]), torch.tensor([[1.0, 2, 3], [2, 4, 6], [0, 0, 0]]),
+     torch.tensor([[0.0, 0, 0], [1, 2, 3], [0, 0, 0]]), torch.tensor([[1.0, 2, 3], [2, 4, -6], [0, 0, 0]]),
      dim=1, eps=1e-3)  # vectors of length 0

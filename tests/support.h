@@ -31,6 +31,17 @@
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
+/* Is this op to be tried? TL_TEST_OPS=name,name restricts the loops over all ops (see faults.py). */
+static inline bool op_is_chosen(const char *name)
+{
+    const char *list = getenv("TL_TEST_OPS");
+    size_t length = strlen(name);
+    for (const char *next = list; next && *next; next += strcspn(next, ","), next += *next == ',')
+        if (strncmp(next, name, length) == 0 && (next[length] == ',' || !next[length]))
+            return true;
+    return !list;
+}
+
 /* ---- dice ------------------------------------------------------------------------------- */
 
 typedef struct dice {

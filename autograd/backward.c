@@ -337,7 +337,7 @@ static void walk_node(tl_tape *t, uint32_t id)
             "backward: %s has been walked back already; record it anew after tl_tape_reset, cut the "
             "graph before it with tl_detach, or walk the first time with tl_backward_retain",
             n->op->name);
-    } else {
+    } else if (!t->error.status) { /* a hook may have failed */
         push(t, n, tl_var_of(t, id), tl_var_of(t, id_of(handle)));
         if (!t->walk.retain)
             n->flags |= NODE_CONSUMED;
@@ -386,10 +386,15 @@ static void finish_leaves(tl_tape *t)
 /* Walks back from `from`, whose gradient is `seed`. */
 static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
 {
+    if (t->walk.active)
+        return tl_tape_fail(t, TL_ERR_ARGUMENT,
+                            "%s: called by a hook, in the middle of another walk over the tape",
+                            how.sinks ? "backward" : "grad");
     how.leaves = t->walk.leaves;
     how.active = true;
     t->walk = how;
     uint32_t scope = t->scopes.current;
+    unsigned observe = t->observe; /* tl_jvp may be looking for changes around this walk */
     tl_find_changes(t);
     if (!how.create_graph)
         tl_no_record_begin(t);
@@ -404,7 +409,7 @@ static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
     if (!how.create_graph)
         tl_no_record_end(t, 0, NULL);
     t->walk.active = false;
-    t->observe &= ~(unsigned)OBSERVE_CHANGES;
+    t->observe = (t->observe & ~(unsigned)OBSERVE_CHANGES) | (observe & OBSERVE_CHANGES);
     if (!t->error.status)
         t->scopes.current = scope;
     return t->error.status;

@@ -1,5 +1,6 @@
 /* cells.h - the built-in cells. Parameters of Elman, LSTM and GRU have PyTorch's names, shapes and gate
- * order, so that a state_dict fits. Equations, gates and parameters of each: tl_cell_describe (rnn.h). */
+ * order, so that a state_dict fits. Equations, gates and parameters of each: tl_cell_describe (rnn.h).
+ */
 #ifndef TL_CELLS_H
 #define TL_CELLS_H
 
@@ -17,12 +18,13 @@ typedef struct tl_elman_options {
 TL_API extern const tl_cell_type tl_lstm_cell;
 
 typedef struct tl_lstm_options {
-    double forget_bias; /* added to the forget gate's input bias at first; 1 is usual (Gers et al. 2000) */
-    bool peephole;      /* gates see c: i and f the old one, o the new one; weight_pi, _pf, _po [H].
-                           Gers and Schmidhuber, IJCNN 2000 */
-    bool coupled;       /* f = 1 - i, no weights of its own: gates i, g, o. Greff et al., arXiv:1503.04069 */
-    bool layer_norm;    /* W_ih x, W_hh h and c', each normalised, with weights and biases. Ba et al.,
-                           arXiv:1607.06450 */
+    double
+        forget_bias; /* added to the forget gate's input bias at first; 1 is usual (Gers et al. 2000) */
+    bool peephole;   /* gates see c: i and f the old one, o the new one; weight_pi, _pf, _po [H].
+                        Gers and Schmidhuber, IJCNN 2000 */
+    bool coupled; /* f = 1 - i, no weights of its own: gates i, g, o. Greff et al., arXiv:1503.04069 */
+    bool layer_norm; /* W_ih x, W_hh h and c', each normalised, with weights and biases. Ba et al.,
+                        arXiv:1607.06450 */
 } tl_lstm_options;
 
 /* r, z = sigmoid(..); n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1-z) n + z h. Gates r, z, n.

@@ -88,7 +88,8 @@ static bool fail(tl_params *params, const tl_rnn_config *c, const char *format, 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    tl_fail(&params->error, TL_ERR_ARGUMENT, "rnn of %s cells: %s", c->cell ? c->cell->name : "no", text);
+    tl_fail(&params->error, TL_ERR_ARGUMENT, "rnn of %s cells: %s", c->cell ? c->cell->name : "no",
+            text);
     return false;
 }
 
@@ -192,7 +193,8 @@ static tl_cell_init by_scheme(const tl_rnn_config *c, const tl_cell_weight *w, i
     return w->recurrent ? TL_INIT_IDENTITY : TL_INIT_NORMAL;
 }
 
-static void init_weight(tl_params *params, const tl_rnn_config *c, const tl_cell_weight *w, tl_tensor *x)
+static void init_weight(tl_params *params, const tl_rnn_config *c, const tl_cell_weight *w,
+                        tl_tensor *x)
 {
     double value = w->value;
     tl_cell_init how = w->init == TL_INIT_DEFAULT ? by_scheme(c, w, x->layout.ndim, &value) : w->init;
@@ -237,7 +239,7 @@ static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
     for (int k = 0; k < rnn->weights; k++) {
         const tl_cell_weight *w = &c->cell->weights[k];
         int64_t shape[TL_MAX_DIMS];
-        if ((w->bias && c->no_bias) || (w->feature && !(w->feature & features)))
+        if (!w->shape || (w->bias && c->no_bias) || (w->feature && !(w->feature & features)))
             continue;
         int ndim = read_shape(c, w->shape, layer_input(c, layer), shape);
         if (ndim < 0) {
@@ -344,8 +346,9 @@ void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config)
 
 void tl_rnn_free(tl_rnn *rnn)
 {
-    tl_system_give((void *)(uintptr_t)(rnn->config.cell && rnn->config.cell->options_bytes ? rnn->config.options
-                                                                                       : NULL));
+    tl_system_give((void *)(uintptr_t)(rnn->config.cell && rnn->config.cell->options_bytes
+                                           ? rnn->config.options
+                                           : NULL));
     tl_system_give(rnn->weight);
     tl_system_give(rnn->initial);
     tl_system_give(rnn->layer);
@@ -397,7 +400,8 @@ tl_status tl_cell_describe(const tl_rnn_config *config, FILE *stream)
     tl_status status = tl_params_status(params);
     if (status == TL_OK) {
         const tl_cell_type *type = config->cell;
-        fprintf(stream, "%s\n\n%s\n\n", type->name, type->equations ? type->equations : "(no equations given)");
+        fprintf(stream, "%s\n\n%s\n\n", type->name,
+                type->equations ? type->equations : "(no equations given)");
         if (type->gates)
             fprintf(stream, "gates, in blocks of H rows: %s\n", type->gates);
         for (int k = 0; k < rnn.states; k++)

@@ -1,8 +1,8 @@
 /* rnn.h - a recurrent network: layers and directions of one kind of cell, and what is between them.
  *
  *     tl_rnn lstm;
- *     tl_rnn_init(&lstm, params, &(tl_rnn_config){.cell = &tl_lstm_cell, .input = 64, .hidden = 128, .layers = 2});
- *     tl_var y = tl_unroll(t, &lstm, x, NULL);             x: [T,B,64], y: [T,B,128]
+ *     tl_rnn_init(&lstm, params, &(tl_rnn_config){.cell = &tl_lstm_cell, .input = 64, .hidden = 128,
+ * .layers = 2}); tl_var y = tl_unroll(t, &lstm, x, NULL);             x: [T,B,64], y: [T,B,128]
  *     tl_rnn_free(&lstm);
  *
  * Letters: T time, B batch, I input, H hidden, P output of a layer, D directions. */
@@ -17,8 +17,8 @@ typedef enum tl_rnn_scheme {
     TL_RNN_UNIFORM,    /* all in +-1/sqrt(H): PyTorch's */
     TL_RNN_XAVIER,     /* weights Xavier, biases 0 */
     TL_RNN_ORTHOGONAL, /* recurrent weights orthogonal gate by gate, others Xavier, biases 0 */
-    TL_RNN_IDENTITY    /* IRNN: recurrent weights the identity, others normal (0.001), biases 0; with relu.
-                          Le, Jaitly and Hinton, arXiv:1504.00941 */
+    TL_RNN_IDENTITY /* IRNN: recurrent weights the identity, others normal (0.001), biases 0; with relu.
+                       Le, Jaitly and Hinton, arXiv:1504.00941 */
 } tl_rnn_scheme;
 
 typedef enum tl_connection {
@@ -34,11 +34,11 @@ typedef struct tl_rnn_config {
     int64_t input, hidden; /* I, H >= 1 */
     int64_t projection;    /* P, for cells that can; 0: none */
     int layers;            /* >= 1 */
-    bool bidirectional;    /* a second set of weights reads backwards; outputs are [forward | backward] */
+    bool bidirectional; /* a second set of weights reads backwards; outputs are [forward | backward] */
     bool no_bias;
-    bool composed;         /* cells of primitive ops rather than fused ones: the same numbers to rounding */
-    bool sequential;       /* step by step also where the cell could scan */
-    bool batch_first;      /* x and outputs are [B,T,..] */
+    bool composed;    /* cells of primitive ops rather than fused ones: the same numbers to rounding */
+    bool sequential;  /* step by step also where the cell could scan */
+    bool batch_first; /* x and outputs are [B,T,..] */
     tl_rnn_scheme init;
     const char *prefix; /* of parameter names; NULL: "rnn." */
 
@@ -50,13 +50,14 @@ typedef struct tl_rnn_config {
     bool learned_state;
 
     /* Noise while training: see tl_unroll_options. All are probabilities of dropping, 0: none. */
-    double dropout;           /* on the outputs of all layers but the last, a mask for every step */
-    double variational;       /* on the input of every layer, one mask for all steps; Gal and Ghahramani,
-                                 NIPS 2016 */
-    double recurrent_dropout; /* on state 0 as the next step reads it, one mask for all steps; the same */
-    double drop_connect;      /* on recurrent weights, one mask for all steps; Merity et al. 2018 */
-    double zoneout[TL_MOST_STATES]; /* that state k keeps its old value; when not training, old and new are
-                                       mixed in these proportions. Krueger et al., ICLR 2017 */
+    double dropout;     /* on the outputs of all layers but the last, a mask for every step */
+    double variational; /* on the input of every layer, one mask for all steps; Gal and Ghahramani,
+                           NIPS 2016 */
+    double
+        recurrent_dropout; /* on state 0 as the next step reads it, one mask for all steps; the same */
+    double drop_connect;   /* on recurrent weights, one mask for all steps; Merity et al. 2018 */
+    double zoneout[TL_MOST_STATES]; /* that state k keeps its old value; when not training, old and new
+                                       are mixed in these proportions. Krueger et al., ICLR 2017 */
 } tl_rnn_config;
 
 /* What belongs to a layer beside its cells. */
@@ -65,15 +66,15 @@ typedef struct tl_rnn_layer {
 } tl_rnn_layer;
 
 typedef struct tl_rnn {
-    tl_rnn_config config; /* options: the copy */
+    tl_rnn_config config;            /* options: the copy */
     int directions, weights, states; /* D; of one cell */
     tl_param **weight;               /* [layers][D][weights]; NULL where there is none */
     tl_param **initial;              /* [layers][D][states]; NULL unless learned */
     tl_rnn_layer *layer;             /* [layers] */
 } tl_rnn;
 
-/* Makes the parameters. Failures go to params->error, with the cell's name. Free the network and the params in
- * any order; the cell's type must outlive it. */
+/* Makes the parameters. Failures go to params->error, with the cell's name. Free the network and the
+ * params in any order; the cell's type must outlive it. */
 TL_API void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config);
 TL_API void tl_rnn_free(tl_rnn *rnn);
 

@@ -33,11 +33,10 @@ typedef struct lane {
     unrolling *u;
     int layer, direction;
     tl_cell_call call;
-    void *weights;             /* call.weights, to be filled */
+    void *weights;                /* call.weights, to be filled */
     tl_var first[TL_MOST_STATES]; /* the initial states */
-    tl_var keep[TL_MOST_STATES];  /* masks of zoneout's kind and of recurrent dropout */
-    tl_var recurrent;          /* what state 0 is multiplied by before each step; TL_NONE: nothing */
-    bool rebind;               /* some weight is untied: it is taken anew at every step */
+    tl_var recurrent;             /* what state 0 is multiplied by before each step; TL_NONE: nothing */
+    bool rebind;                  /* some weight is untied: it is taken anew at every step */
 } lane;
 
 static const tl_cell_type *type_of(const lane *l)
@@ -75,10 +74,12 @@ static bool mask_fits(unrolling *u, tl_var mask, const char *name)
     tl_array a = tl_value(u->t, mask);
     if (!a.layout)
         return false;
-    if (a.dtype == TL_U8 && a.layout->ndim == 2 && a.layout->shape[0] == u->T && a.layout->shape[1] == u->B)
+    if (a.dtype == TL_U8 && a.layout->ndim == 2 && a.layout->shape[0] == u->T &&
+        a.layout->shape[1] == u->B)
         return true;
     tl_tape_fail(u->t, TL_ERR_SHAPE, "unroll: %s wants a mask u8 [%lld,%lld], not %s %s", name,
-                 (long long)u->T, (long long)u->B, tl_dtype_name(a.dtype), tl_layout_text(a.layout, text));
+                 (long long)u->T, (long long)u->B, tl_dtype_name(a.dtype),
+                 tl_layout_text(a.layout, text));
     return false;
 }
 
@@ -177,8 +178,9 @@ static void check_state(const lane *l, int k, tl_var state, const char *when)
     if (!a.layout || (tl_layout_same_shape(a.layout, &wanted) && a.dtype == l->u->dtype))
         return;
     tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %s %s is %s %s, not %s %s", type_of(l)->name,
-                 type_of(l)->states[k].name, when, tl_dtype_name(a.dtype), tl_layout_text(a.layout, have),
-                 tl_dtype_name(l->u->dtype), tl_layout_text(&wanted, want));
+                 type_of(l)->states[k].name, when, tl_dtype_name(a.dtype),
+                 tl_layout_text(a.layout, have), tl_dtype_name(l->u->dtype),
+                 tl_layout_text(&wanted, want));
 }
 
 static tl_var initial_state(const lane *l, int k)
@@ -221,13 +223,13 @@ static void bind(lane *l)
         memcpy((char *)l->weights + w->offset, &v, sizeof v);
         l->rebind = l->rebind || (weight[k] && tl_untied_uses(t, weight[k]->value, 0, NULL));
     }
+    if (type_of(l)->begin && good(l->u))
+        type_of(l)->begin(&l->call, l->weights);
 }
 
 static bool begin_lane(lane *l)
 {
     const tl_rnn_config *c = &l->u->rnn->config;
-    tl_var x_shape[1];
-    (void)x_shape;
     int64_t shape[TL_MAX_DIMS];
     l->weights = tl_scratch(l->u->t, c->cell->bytes ? c->cell->bytes : 1);
     if (!l->weights)

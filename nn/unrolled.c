@@ -44,8 +44,8 @@ tl_var tl_state_gradients(tl_tape *t, const tl_unrolled *u, int layer, int direc
 {
     tl_var *g = tl_scratch(t, (size_t)(u->steps + 1) * sizeof *g);
     if (tl_is_none(tl_step_state(u, layer, direction, k, 0)))
-        tl_tape_fail(t, TL_ERR_INDEX, "state_gradients: there is no state %d in layer %d, direction %d", k,
-                     layer, direction);
+        tl_tape_fail(t, TL_ERR_INDEX, "state_gradients: there is no state %d in layer %d, direction %d",
+                     k, layer, direction);
     for (int64_t count = 0; g && count <= u->steps && tl_tape_status(t) == TL_OK; count++)
         g[count] = gradient_or_zeros(t, tl_step_state(u, layer, direction, k, count));
     return g && tl_tape_status(t) == TL_OK ? tl_stack(t, (int)u->steps + 1, g, 0) : tl_poison(t);
@@ -54,13 +54,15 @@ tl_var tl_state_gradients(tl_tape *t, const tl_unrolled *u, int layer, int direc
 tl_var tl_state_jacobian(tl_tape *t, const tl_unrolled *u, int layer, int direction, int k, int64_t to,
                          int64_t from)
 {
-    tl_var y = tl_step_state(u, layer, direction, k, to), x = tl_step_state(u, layer, direction, k, from);
+    tl_var y = tl_step_state(u, layer, direction, k, to),
+           x = tl_step_state(u, layer, direction, k, from);
     if (!tl_is_none(x) && !tl_is_none(y) && to >= from)
         return tl_jacobian(t, y, x);
-    tl_tape_fail(t, TL_ERR_INDEX,
-                 "state_jacobian: no states %lld and %lld, one after the other, of state %d in layer %d, "
-                 "direction %d",
-                 (long long)to, (long long)from, k, layer, direction);
+    tl_tape_fail(
+        t, TL_ERR_INDEX,
+        "state_jacobian: no states %lld and %lld, one after the other, of state %d in layer %d, "
+        "direction %d",
+        (long long)to, (long long)from, k, layer, direction);
     return tl_poison(t);
 }
 

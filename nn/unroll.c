@@ -35,8 +35,9 @@ typedef struct lane {
     tl_cell_call call;
     void *weights;                /* call.weights, to be filled */
     tl_var first[TL_MOST_STATES]; /* the initial states */
-    tl_var recurrent;             /* what state 0 is multiplied by before each step; TL_NONE: nothing */
-    bool rebind;                  /* some weight is untied: it is taken anew at every step */
+    tl_layout shape[TL_MOST_STATES];
+    tl_var recurrent; /* what state 0 is multiplied by before each step; TL_NONE: nothing */
+    bool rebind;      /* some weight is untied: it is taken anew at every step */
 } lane;
 
 static const tl_cell_type *type_of(const lane *l)
@@ -151,21 +152,22 @@ static tl_var noise(unrolling *u, double p, int ndim, const int64_t *shape)
 
 /* ---- states ----------------------------------------------------------------------------- */
 
-static int state_shape(const lane *l, int k, int64_t shape[TL_MAX_DIMS])
+/* [B, shape] */
+static void lay_out_states(lane *l)
 {
-    int64_t own[TL_MAX_DIMS];
-    int ndim = tl_cell_shape(&l->u->rnn->config, type_of(l)->states[k].shape, l->call.input, own);
-    shape[0] = l->u->B;
-    memcpy(shape + 1, own, (size_t)(ndim > 0 ? ndim : 0) * sizeof *shape);
-    return ndim + 1;
+    int64_t shape[TL_MAX_DIMS] = {l->u->B};
+    for (int k = 0; k < l->u->rnn->states; k++) {
+        int64_t own[TL_MAX_DIMS];
+        int ndim = tl_cell_shape(&l->u->rnn->config, type_of(l)->states[k].shape, l->call.input, own);
+        memcpy(shape + 1, own, (size_t)ndim * sizeof *shape);
+        tl_layout_make(&l->shape[k], ndim + 1, shape);
+    }
 }
 
 static void check_state(const lane *l, int k, tl_var state, const char *when)
 {
     tl_tape *t = l->u->t;
     char have[TL_LAYOUT_TEXT], want[TL_LAYOUT_TEXT];
-    int64_t shape[TL_MAX_DIMS];
-    tl_layout wanted;
     if (!good(l->u))
         return;
     if (tl_is_none(state)) {
@@ -174,24 +176,22 @@ static void check_state(const lane *l, int k, tl_var state, const char *when)
         return;
     }
     tl_array a = tl_value(t, state);
-    tl_layout_make(&wanted, state_shape(l, k, shape), shape);
-    if (!a.layout || (tl_layout_same_shape(a.layout, &wanted) && a.dtype == l->u->dtype))
+    if (!a.layout || (tl_layout_same_shape(a.layout, &l->shape[k]) && a.dtype == l->u->dtype))
         return;
     tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %s %s is %s %s, not %s %s", type_of(l)->name,
                  type_of(l)->states[k].name, when, tl_dtype_name(a.dtype),
                  tl_layout_text(a.layout, have), tl_dtype_name(l->u->dtype),
-                 tl_layout_text(&wanted, want));
+                 tl_layout_text(&l->shape[k], want));
 }
 
 static tl_var initial_state(const lane *l, int k)
 {
     const tl_rnn *rnn = l->u->rnn;
-    int64_t shape[TL_MAX_DIMS];
-    int ndim = state_shape(l, k, shape);
+    const tl_layout *s = &l->shape[k];
     if (!rnn->initial)
-        return tl_full(l->u->t, l->u->dtype, ndim, shape, 0);
+        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, 0);
     tl_param *learned = rnn->initial[(l->layer * rnn->directions + l->direction) * rnn->states + k];
-    return tl_expand(l->u->t, tl_use(l->u->t, learned), ndim, shape);
+    return tl_expand(l->u->t, tl_use(l->u->t, learned), s->ndim, s->shape);
 }
 
 static void begin_states(lane *l, tl_var *state)
@@ -227,13 +227,10 @@ static void bind(lane *l)
         type_of(l)->begin(&l->call, l->weights);
 }
 
-static bool begin_lane(lane *l)
+static bool describe_lane(lane *l)
 {
     const tl_rnn_config *c = &l->u->rnn->config;
-    int64_t shape[TL_MAX_DIMS];
     l->weights = tl_scratch(l->u->t, c->cell->bytes ? c->cell->bytes : 1);
-    if (!l->weights)
-        return false;
     l->call = (tl_cell_call){.tape = l->u->t,
                              .weights = l->weights,
                              .options = c->options,
@@ -243,9 +240,18 @@ static bool begin_lane(lane *l)
                              .input = l->layer ? tl_rnn_output(l->u->rnn) : c->input,
                              .hidden = c->hidden,
                              .output = tl_rnn_output(l->u->rnn) / l->u->rnn->directions};
-    bind(l);
+    lay_out_states(l);
+    return l->weights != NULL;
+}
+
+static bool begin_lane(lane *l, tl_var *state)
+{
+    const tl_rnn_config *c = &l->u->rnn->config;
+    begin_states(l, state);
+    if (good(l->u))
+        bind(l);
     if (l->u->o->training && c->recurrent_dropout > 0)
-        l->recurrent = noise(l->u, c->recurrent_dropout, state_shape(l, 0, shape), shape);
+        l->recurrent = noise(l->u, c->recurrent_dropout, l->shape[0].ndim, l->shape[0].shape);
     return good(l->u);
 }
 
@@ -361,8 +367,7 @@ static bool can_scan(const lane *l)
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)
 {
     unrolling *u = l->u;
-    begin_states(l, state);
-    if (!good(u) || !begin_lane(l))
+    if (!describe_lane(l) || !begin_lane(l, state))
         return tl_poison(u->t);
     tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
     if (good(u) && can_scan(l))

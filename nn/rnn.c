@@ -118,6 +118,8 @@ static bool cell_fits(tl_params *params, const tl_rnn_config *c)
             return fail(params, c, "state %s: \"%s\" is not a shape", type->states[k].name,
                         type->states[k].shape);
     }
+    if (c->projection && output_size(c) != c->projection)
+        return fail(params, c, "they have no projection");
     return type->step || type->scan || fail(params, c, "no step");
 }
 

@@ -327,6 +327,15 @@ static tl_var output_of(const lane *l, int64_t step, tl_var state)
     return tl_masked_fill(u->t, state, for_state(u->t, over, state), 0);
 }
 
+/* Makes a variable of its own of each state, for its handle. The tape may have computed one from the
+ * other (an LSTM's h from its c): a derivative with respect to one would go through the other as well,
+ * or not, by how the cell happens to be written. */
+static void separate(const lane *l, tl_var *state)
+{
+    for (int k = 0; k < l->u->rnn->states && l->u->handles && good(l->u); k++)
+        state[k] = tl_reshape(l->u->t, state[k], l->shape[k].ndim, l->shape[k].shape);
+}
+
 static void remember(const lane *l, int64_t count, int64_t step, tl_var x, tl_var out,
                      const tl_var *state)
 {
@@ -367,6 +376,7 @@ static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int6
         state[0] = tl_mul(u->t, state[0], l->recurrent);
     step_of(l)(&l->call, x, state);
     settle(l, step, came, before, state);
+    separate(l, state);
     tl_var out = output_of(l, step, state[0]);
     if (u->handles && good(u))
         remember(l, count + 1, step, x, out, state);
@@ -405,6 +415,7 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
         return tl_poison(u->t);
     }
     tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);
+    separate(l, state);
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);
     for (int64_t count = 0; outputs && count < u->T && good(u); count++) {

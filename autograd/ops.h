@@ -363,6 +363,9 @@ TL_API tl_var tl_avg_pool2d(tl_tape *t, tl_var x, const int64_t kernel[2], const
  * h' = sigmoid(o) tanh c'; both [B,H]. The same as written out in primitives, in a fraction of the
  * memory. */
 TL_API void tl_lstm_gates(tl_tape *t, tl_var gates, tl_var c, tl_var *h_next, tl_var *c_next);
+/* from_x, from_h: [B,3H] pre-activations r, z, n from x and from h; h: [B,H]. r, z = sigmoid(x + h), n
+ * = tanh(x_n + r h_n); h' = (1-z) n + z h. The same, in a fraction of the memory. */
+TL_API tl_var tl_gru_gates(tl_tape *t, tl_var from_x, tl_var from_h, tl_var h);
 
 /* ---- losses ----------------------------------------------------------------------------- */
 

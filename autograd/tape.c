@@ -550,6 +550,11 @@ tl_status tl_untie(tl_tape *t, const tl_tensor *value)
     return t->error.status;
 }
 
+bool tl_is_untied(const tl_tape *t, const tl_tensor *value)
+{
+    return t->untied.count && tl_map_find(&t->untied, key_of(value)) != NULL;
+}
+
 int64_t tl_untied_uses(tl_tape *t, const tl_tensor *value, int64_t most, tl_var *uses)
 {
     int64_t count = 0;

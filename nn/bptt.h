@@ -11,7 +11,7 @@
 #ifndef TL_BPTT_H
 #define TL_BPTT_H
 
-#include "cell.h"
+#include "unroll.h"
 
 typedef struct tl_bptt {
     int64_t k1; /* steps from one update to the next; 0: all of them in one go */

@@ -1,166 +1,301 @@
-/* cells.c - Elman, LSTM and GRU as their equations. */
+/* cells.c - Elman, LSTM and GRU as their equations.
+ *
+ * What needs no recurrence is one product for all steps: W_ih x + b_ih, and b_hh as well, where it is
+ * only added. */
 #include "nn/cells.h"
 
-#include <stdio.h>
-
 #include "autograd/ops.h"
-#include "nn/init.h"
-#include "tensor/arena.h"
+#include "nn/rnn.h"
 
-/* What needs no recurrence is one product for all steps: W_ih x + b_ih, and b_hh as well, where it
- * is only added. */
-static tl_var gates_input(tl_tape *t, const void *self, tl_var x)
+/* A bias that is not there is not added. */
+static tl_var plus_bias(tl_tape *t, tl_var x, tl_var bias)
 {
-    const tl_gates *m = self;
-    tl_var bias =
-        m->input.bias ? tl_add(t, tl_use(t, m->input.bias), tl_use(t, m->hidden.bias)) : TL_NONE;
-    return tl_linear_op(t, x, tl_use(t, m->input.weight), bias);
+    return tl_is_none(bias) ? x : tl_add(t, x, bias);
 }
 
-/* x + W_hh h */
-static tl_var gates(tl_tape *t, const tl_gates *m, tl_var x, tl_var h)
+static tl_var both_biases(tl_tape *t, tl_var a, tl_var b)
 {
-    return tl_linear_op(t, h, tl_use(t, m->hidden.weight), x);
+    return tl_is_none(a) ? b : plus_bias(t, a, b);
 }
 
-static void elman_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+/* ---- Elman ------------------------------------------------------------------------------ */
+
+typedef struct elman {
+    tl_var weight_ih, weight_hh, bias_ih, bias_hh;
+} elman;
+
+static const tl_cell_weight elman_weights[] = {
+    TL_WEIGHT(elman, weight_ih, .shape = "H,I"),
+    TL_WEIGHT(elman, weight_hh, .shape = "H,H", .recurrent = true),
+    TL_WEIGHT(elman, bias_ih, .shape = "H", .bias = true),
+    TL_WEIGHT(elman, bias_hh, .shape = "H", .bias = true), TL_WEIGHTS_END};
+
+static tl_var elman_input(const tl_cell_call *c, tl_var x)
 {
-    state[0] = tl_tanh(t, gates(t, self, x, state[0]));
+    const elman *w = c->weights;
+    return tl_linear_op(c->tape, x, w->weight_ih, both_biases(c->tape, w->bias_ih, w->bias_hh));
 }
 
-/* The equations in primitives ... */
-static void lstm_composed_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+static void elman_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    tl_var h = state[0], c = state[1], gate[4];
-    tl_chunk(t, gates(t, self, x, h), 4, 1, gate);
-    tl_var i = tl_sigmoid(t, gate[0]);
-    tl_var f = tl_sigmoid(t, gate[1]);
-    tl_var g = tl_tanh(t, gate[2]);
-    tl_var o = tl_sigmoid(t, gate[3]);
-    state[1] = tl_add(t, tl_mul(t, f, c), tl_mul(t, i, g));
-    state[0] = tl_mul(t, o, tl_tanh(t, state[1]));
+    const elman *w = c->weights;
+    const tl_elman_options *o = c->options;
+    tl_var a = tl_linear_op(c->tape, state[0], w->weight_hh, x);
+    state[0] = o->activation ? o->activation(c->tape, a) : tl_tanh(c->tape, a);
 }
 
-/* ... and in one op. */
-static void lstm_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+const tl_cell_type tl_elman_cell = {
+    .name = "elman",
+    .equations = "h' = f(W_ih x + b_ih + W_hh h + b_hh),  f: tanh unless another is given\n"
+                 "Elman, \"Finding structure in time\", Cognitive Science 14 (1990)",
+    .bytes = sizeof(elman),
+    .weights = elman_weights,
+    .states = {{"h", "H"}},
+    .input = elman_input,
+    .step = elman_step,
+    .options_bytes = sizeof(tl_elman_options)};
+
+/* ---- LSTM ------------------------------------------------------------------------------- */
+
+typedef struct lstm {
+    tl_var weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_pi, weight_pf, weight_po;
+    tl_var norm_ih_weight, norm_ih_bias, norm_hh_weight, norm_hh_bias, norm_c_weight, norm_c_bias;
+} lstm;
+
+enum { PROJECTED = 1, PEEPHOLE = 2, FORGET_PEEPHOLE = 4, NORMED = 8 };
+
+static const tl_cell_weight lstm_weights[] = {
+    TL_WEIGHT(lstm, weight_ih, .shape = "G,I"),
+    TL_WEIGHT(lstm, weight_hh, .shape = "G,P", .recurrent = true),
+    TL_WEIGHT(lstm, bias_ih, .shape = "G", .bias = true),
+    TL_WEIGHT(lstm, bias_hh, .shape = "G", .bias = true),
+    TL_WEIGHT(lstm, weight_hr, .shape = "P,H", .feature = PROJECTED),
+    TL_WEIGHT(lstm, weight_pi, .shape = "H", .feature = PEEPHOLE),
+    TL_WEIGHT(lstm, weight_pf, .shape = "H", .feature = FORGET_PEEPHOLE),
+    TL_WEIGHT(lstm, weight_po, .shape = "H", .feature = PEEPHOLE),
+    TL_WEIGHT(lstm, norm_ih_weight, .shape = "G", .init = TL_INIT_VALUE, .value = 1, .feature = NORMED),
+    TL_WEIGHT(lstm, norm_ih_bias, .shape = "G", .init = TL_INIT_ZEROS, .feature = NORMED),
+    TL_WEIGHT(lstm, norm_hh_weight, .shape = "G", .init = TL_INIT_VALUE, .value = 1, .feature = NORMED),
+    TL_WEIGHT(lstm, norm_hh_bias, .shape = "G", .init = TL_INIT_ZEROS, .feature = NORMED),
+    TL_WEIGHT(lstm, norm_c_weight, .shape = "H", .init = TL_INIT_VALUE, .value = 1, .feature = NORMED),
+    TL_WEIGHT(lstm, norm_c_bias, .shape = "H", .init = TL_INIT_ZEROS, .feature = NORMED),
+    TL_WEIGHTS_END};
+
+static unsigned lstm_features(const tl_rnn_config *config, const void *options)
 {
-    tl_lstm_gates(t, gates(t, self, x, state[0]), state[1], &state[0], &state[1]);
+    const tl_lstm_options *o = options;
+    return (config->projection ? PROJECTED : 0u) | (o->peephole ? PEEPHOLE : 0u) |
+           (o->peephole && !o->coupled ? FORGET_PEEPHOLE : 0u) | (o->layer_norm ? NORMED : 0u);
+}
+
+static int64_t lstm_size(const tl_rnn_config *config, const void *options, char letter)
+{
+    const tl_lstm_options *o = options;
+    return letter == 'G' ? (o->coupled ? 3 : 4) * config->hidden : 0;
+}
+
+static void lstm_init(const tl_rnn_config *config, const void *options, tl_param *const *weights)
+{
+    const tl_lstm_options *o = options;
+    tl_param *bias = weights[2];
+    for (int64_t i = config->hidden; bias && !o->coupled && i < 2 * config->hidden; i++)
+        tl_tensor_set(bias->value, i, tl_tensor_get(bias->value, i) + o->forget_bias);
+}
+
+static tl_var lstm_input(const tl_cell_call *c, tl_var x)
+{
+    const lstm *w = c->weights;
+    const tl_lstm_options *o = c->options;
+    tl_tape *t = c->tape;
+    tl_var bias = both_biases(t, w->bias_ih, w->bias_hh);
+    if (!o->layer_norm)
+        return tl_linear_op(t, x, w->weight_ih, bias);
+    x = tl_layer_norm(t, tl_linear_op(t, x, w->weight_ih, TL_NONE), 1, w->norm_ih_weight,
+                      w->norm_ih_bias, 1e-5);
+    return plus_bias(t, x, bias);
+}
+
+/* x + W_hh h, both normalised if they are to be */
+static tl_var lstm_gates(const tl_cell_call *c, tl_var x, tl_var h)
+{
+    const lstm *w = c->weights;
+    const tl_lstm_options *o = c->options;
+    tl_tape *t = c->tape;
+    if (!o->layer_norm)
+        return tl_linear_op(t, h, w->weight_hh, x);
+    tl_var u = tl_linear_op(t, h, w->weight_hh, TL_NONE);
+    return tl_add(t, x, tl_layer_norm(t, u, 1, w->norm_hh_weight, w->norm_hh_bias, 1e-5));
+}
+
+static tl_var lstm_output(const tl_cell_call *c, tl_var h)
+{
+    const lstm *w = c->weights;
+    return tl_is_none(w->weight_hr) ? h : tl_linear_op(c->tape, h, w->weight_hr, TL_NONE);
+}
+
+static tl_var plus_peephole(tl_tape *t, tl_var gate, tl_var p, tl_var c)
+{
+    return tl_is_none(p) ? gate : tl_addcmul(t, gate, p, c, 1);
+}
+
+/* The equations in primitives, with everything an LSTM can have ... */
+static void lstm_composed(const tl_cell_call *call, tl_var x, tl_var *state)
+{
+    const lstm *w = call->weights;
+    const tl_lstm_options *options = call->options;
+    tl_tape *t = call->tape;
+    tl_var gate[4], c = state[1];
+    int gates = options->coupled ? 3 : 4;
+    tl_chunk(t, lstm_gates(call, x, state[0]), gates, 1, gate);
+    tl_var i = tl_sigmoid(t, plus_peephole(t, gate[0], w->weight_pi, c));
+    tl_var g = tl_tanh(t, gate[gates - 2]);
+    if (options->coupled) {
+        c = tl_lerp(t, c, g, i); /* (1-i) c + i g */
+    } else {
+        tl_var f = tl_sigmoid(t, plus_peephole(t, gate[1], w->weight_pf, c));
+        c = tl_add(t, tl_mul(t, f, c), tl_mul(t, i, g));
+    }
+    tl_var o = tl_sigmoid(t, plus_peephole(t, gate[gates - 1], w->weight_po, c));
+    tl_var seen =
+        options->layer_norm ? tl_layer_norm(t, c, 1, w->norm_c_weight, w->norm_c_bias, 1e-5) : c;
+    state[1] = c;
+    state[0] = lstm_output(call, tl_mul(t, o, tl_tanh(t, seen)));
+}
+
+/* ... and the usual ones in one op. */
+static void lstm_step(const tl_cell_call *c, tl_var x, tl_var *state)
+{
+    const tl_lstm_options *o = c->options;
+    if (o->peephole || o->coupled || o->layer_norm) {
+        lstm_composed(c, x, state);
+        return;
+    }
+    tl_lstm_gates(c->tape, lstm_gates(c, x, state[0]), state[1], &state[0], &state[1]);
+    state[0] = lstm_output(c, state[0]);
+}
+
+const tl_cell_type tl_lstm_cell = {
+    .name = "lstm",
+    .equations =
+        "i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)      + p_i c with peepholes\n"
+        "f = sigmoid(W_if x + b_if + W_hf h + b_hf)      + p_f c; 1 - i if coupled\n"
+        "g = tanh(W_ig x + b_ig + W_hg h + b_hg)\n"
+        "c' = f c + i g\n"
+        "o = sigmoid(W_io x + b_io + W_ho h + b_ho)      + p_o c'\n"
+        "h' = o tanh c'                                  W_hr h' with projection\n"
+        "Hochreiter and Schmidhuber, Neural Computation 9 (1997); Gers et al., Neural Computation 12\n"
+        "(2000); projection: Sak et al., Interspeech 2014",
+    .gates = "i, f, g, o (i, g, o if coupled)",
+    .bytes = sizeof(lstm),
+    .weights = lstm_weights,
+    .states = {{"h", "P"}, {"c", "H"}},
+    .input = lstm_input,
+    .step = lstm_step,
+    .composed = lstm_composed,
+    .options_bytes = sizeof(tl_lstm_options),
+    .features = lstm_features,
+    .size = lstm_size,
+    .init = lstm_init};
+
+/* ---- GRU -------------------------------------------------------------------------------- */
+
+/* u_rz, u_n: W_hh in parts, where the reset gate comes before the product. */
+typedef struct gru {
+    tl_var weight_ih, weight_hh, bias_ih, bias_hh, u_rz, u_n, b_rz, b_n;
+} gru;
+
+static const tl_cell_weight gru_weights[] = {
+    TL_WEIGHT(gru, weight_ih, .shape = "3H,I"),
+    TL_WEIGHT(gru, weight_hh, .shape = "3H,H", .recurrent = true),
+    TL_WEIGHT(gru, bias_ih, .shape = "3H", .bias = true),
+    TL_WEIGHT(gru, bias_hh, .shape = "3H", .bias = true),
+    TL_WEIGHT(gru, u_rz, .shape = NULL),
+    TL_WEIGHT(gru, u_n, .shape = NULL),
+    TL_WEIGHT(gru, b_rz, .shape = NULL),
+    TL_WEIGHT(gru, b_n, .shape = NULL),
+    TL_WEIGHTS_END};
+
+static bool resets_before(const tl_cell_call *c)
+{
+    return ((const tl_gru_options *)c->options)->reset == TL_RESET_BEFORE;
+}
+
+/* Once for all steps, so that the tape lays the parts out for the processor only once. */
+static void gru_begin(const tl_cell_call *c, void *weights)
+{
+    gru *w = weights;
+    tl_tape *t = c->tape;
+    int64_t h = c->hidden;
+    if (!resets_before(c))
+        return;
+    w->u_rz = tl_slice(t, w->weight_hh, 0, 0, 2 * h, 1);
+    w->u_n = tl_slice(t, w->weight_hh, 0, 2 * h, 3 * h, 1);
+    if (tl_is_none(w->bias_hh))
+        return;
+    w->b_rz = tl_slice(t, w->bias_hh, 0, 0, 2 * h, 1);
+    w->b_n = tl_slice(t, w->bias_hh, 0, 2 * h, 3 * h, 1);
 }
 
 /* b_hn stands inside the product with r, so the two biases stay apart. */
-static tl_var gru_input(tl_tape *t, const void *self, tl_var x)
+static tl_var gru_input(const tl_cell_call *c, tl_var x)
 {
-    return tl_linear(t, x, &((const tl_gates *)self)->input);
+    const gru *w = c->weights;
+    return tl_linear_op(c->tape, x, w->weight_ih, w->bias_ih);
 }
 
-static void gru_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+static void gru_before(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    const tl_gates *m = self;
-    tl_var h = state[0], from_x[3], from_h[3];
+    const gru *w = c->weights;
+    tl_tape *t = c->tape;
+    tl_var h = state[0], from_x[3], gate[2];
     tl_chunk(t, x, 3, 1, from_x);
-    tl_chunk(t, tl_linear(t, h, &m->hidden), 3, 1, from_h);
+    tl_var rz = tl_add(t, tl_slice(t, x, 1, 0, 2 * c->hidden, 1), tl_linear_op(t, h, w->u_rz, w->b_rz));
+    tl_chunk(t, tl_sigmoid(t, rz), 2, 1, gate);
+    tl_var n = tl_linear_op(t, tl_mul(t, gate[0], h), w->u_n, w->b_n);
+    state[0] = tl_lerp(t, tl_tanh(t, tl_add(t, from_x[2], n)), h, gate[1]);
+}
+
+static void gru_composed(const tl_cell_call *c, tl_var x, tl_var *state)
+{
+    const gru *w = c->weights;
+    tl_tape *t = c->tape;
+    tl_var h = state[0], from_x[3], from_h[3];
+    if (resets_before(c)) {
+        gru_before(c, x, state);
+        return;
+    }
+    tl_chunk(t, x, 3, 1, from_x);
+    tl_chunk(t, tl_linear_op(t, h, w->weight_hh, w->bias_hh), 3, 1, from_h);
     tl_var r = tl_sigmoid(t, tl_add(t, from_x[0], from_h[0]));
     tl_var z = tl_sigmoid(t, tl_add(t, from_x[1], from_h[1]));
     tl_var n = tl_tanh(t, tl_add(t, from_x[2], tl_mul(t, r, from_h[2])));
     state[0] = tl_lerp(t, n, h, z); /* (1-z) n + z h */
 }
 
-const tl_cell_type tl_elman_cell = {
-    .name = "elman", .states = 1, .input = gates_input, .step = elman_step};
-const tl_cell_type tl_lstm_cell = {
-    .name = "lstm", .states = 2, .input = gates_input, .step = lstm_step};
-const tl_cell_type tl_lstm_composed_cell = {
-    .name = "lstm", .states = 2, .input = gates_input, .step = lstm_composed_step};
-const tl_cell_type tl_gru_cell = {.name = "gru", .states = 1, .input = gru_input, .step = gru_step};
-
-static const struct {
-    const tl_cell_type *type;
-    int64_t gates;
-    int forget_gate; /* which of them; -1: none */
-} kinds[] = {[TL_ELMAN] = {&tl_elman_cell, 1, -1},
-             [TL_LSTM] = {&tl_lstm_cell, 4, 1},
-             [TL_GRU] = {&tl_gru_cell, 3, -1}};
-
-/* ---- building --------------------------------------------------------------------------- */
-
-static void add_side(tl_linear_layer *side, tl_params *params, const tl_rnn_config *c, const char *name,
-                     int layer, int64_t inputs)
+static void gru_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    const char *prefix = c->prefix ? c->prefix : "rnn.";
-    int64_t outputs = kinds[c->kind].gates * c->hidden;
-    char text[64];
-    snprintf(text, sizeof text, "weight_%s_l%d", name, layer);
-    side->weight = tl_params_add(params, prefix, text, TL_SHAPE(outputs, inputs));
-    snprintf(text, sizeof text, "bias_%s_l%d", name, layer);
-    side->bias = c->no_bias ? NULL : tl_params_add(params, prefix, text, TL_SHAPE(outputs));
+    const gru *w = c->weights;
+    if (resets_before(c))
+        gru_before(c, x, state);
+    else
+        state[0] = tl_gru_gates(c->tape, x, tl_linear_op(c->tape, state[0], w->weight_hh, w->bias_hh),
+                                state[0]);
 }
 
-/* Each gate's H rows of a weight are a matrix of their own. */
-static void init_by_gate(tl_params *params, const tl_rnn_config *c, tl_tensor *weight,
-                         tl_status (*init)(tl_random *, tl_tensor *))
-{
-    for (int64_t gate = 0; gate < kinds[c->kind].gates; gate++) {
-        tl_tensor *rows =
-            tl_tensor_slice(weight, 0, gate * c->hidden, (gate + 1) * c->hidden, 1, &params->error);
-        if (rows && init(&params->random, rows) != TL_OK)
-            tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
-        tl_tensor_release(rows);
-    }
-}
-
-static void init_gates(tl_params *params, const tl_rnn_config *c, tl_gates *g)
-{
-    tl_param *uniform[] = {g->input.weight, g->hidden.weight, g->input.bias, g->hidden.bias};
-    if (c->init == TL_RNN_UNIFORM) {
-        for (int k = 0; k < (c->no_bias ? 2 : 4); k++)
-            tl_init_uniform(&params->random, uniform[k]->value, c->hidden);
-    } else {
-        init_by_gate(params, c, g->input.weight->value, tl_init_xavier);
-        init_by_gate(params, c, g->hidden.weight->value,
-                     c->init == TL_RNN_ORTHOGONAL ? tl_init_orthogonal : tl_init_xavier);
-    }
-    int forget = kinds[c->kind].forget_gate;
-    for (int64_t i = 0; forget >= 0 && !c->no_bias && i < c->hidden; i++) {
-        int64_t at = forget * c->hidden + i;
-        tl_tensor_set(g->input.bias->value, at,
-                      tl_tensor_get(g->input.bias->value, at) + c->forget_bias);
-    }
-}
-
-void tl_rnn_module_init(tl_rnn_module *module, tl_params *params, const tl_rnn_config *c)
-{
-    *module = (tl_rnn_module){0};
-    if (c->input < 1 || c->hidden < 1 || c->layers < 1 || c->kind > TL_GRU ||
-        c->init > TL_RNN_ORTHOGONAL) {
-        tl_fail(&params->error, TL_ERR_ARGUMENT,
-                "rnn: input %lld, hidden %lld, layers %d: each must be at least 1, kind and init of "
-                "their lists",
-                (long long)c->input, (long long)c->hidden, c->layers);
-        return;
-    }
-    module->cell = tl_system_get((size_t)c->layers * sizeof *module->cell);
-    module->gates = tl_system_get((size_t)c->layers * sizeof *module->gates);
-    if (!module->cell || !module->gates) {
-        tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
-        return;
-    }
-    for (int layer = 0; layer < c->layers; layer++) {
-        tl_gates *g = &module->gates[layer];
-        g->size = c->hidden;
-        add_side(&g->input, params, c, "ih", layer, layer ? c->hidden : c->input);
-        add_side(&g->hidden, params, c, "hh", layer, c->hidden);
-        if (tl_params_status(params) == TL_OK)
-            init_gates(params, c, g);
-        const tl_cell_type *type =
-            c->kind == TL_LSTM && c->composed ? &tl_lstm_composed_cell : kinds[c->kind].type;
-        module->cell[layer] = (tl_cell){type, g, {c->hidden, c->hidden}};
-    }
-    module->rnn = (tl_rnn){.layers = c->layers, .cell = module->cell};
-}
-
-void tl_rnn_module_free(tl_rnn_module *module)
-{
-    tl_system_give(module->cell);
-    tl_system_give(module->gates);
-    *module = (tl_rnn_module){0};
-}
+const tl_cell_type tl_gru_cell = {
+    .name = "gru",
+    .equations = "r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)\n"
+                 "z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)\n"
+                 "n = tanh(W_in x + b_in + r (W_hn h + b_hn))     reset after the product\n"
+                 "n = tanh(W_in x + b_in + W_hn (r h) + b_hn)     reset before\n"
+                 "h' = (1-z) n + z h\n"
+                 "Cho et al., EMNLP 2014",
+    .gates = "r, z, n",
+    .bytes = sizeof(gru),
+    .weights = gru_weights,
+    .states = {{"h", "H"}},
+    .begin = gru_begin,
+    .input = gru_input,
+    .step = gru_step,
+    .composed = gru_composed,
+    .options_bytes = sizeof(tl_gru_options)};

@@ -9,94 +9,527 @@
  * Layer by layer, so that a layer's `input` can be computed for all steps at once. There is no
  * backward here: what is recorded is an ordinary feedforward graph, and the tape's walk over it is
  * backpropagation through time. */
-#include "nn/cell.h"
+#include "nn/unroll.h"
+
+#include <string.h>
 
 #include "autograd/ops.h"
 #include "tensor/arena.h"
 
-int tl_rnn_states(const tl_rnn *rnn)
+int tl_cell_shape(const tl_rnn_config *config, const char *text, int64_t inputs,
+                  int64_t shape[TL_MAX_DIMS]); /* rnn.c */
+
+typedef struct unrolling {
+    tl_tape *t;
+    const tl_rnn *rnn;
+    const tl_unroll_options *o;
+    int64_t T, B, longest, shortest; /* longest, shortest: of the lengths */
+    tl_dtype dtype;
+    tl_unrolled *handles;
+} unrolling;
+
+/* One layer in one direction. */
+typedef struct lane {
+    unrolling *u;
+    int layer, direction;
+    tl_cell_call call;
+    void *weights;                /* call.weights, to be filled */
+    tl_var first[TL_MOST_STATES]; /* the initial states */
+    tl_layout shape[TL_MOST_STATES];
+    tl_var recurrent; /* what state 0 is multiplied by before each step; TL_NONE: nothing */
+    tl_var *mask;     /* of DropConnect, by weight, once it is drawn */
+    bool rebind;      /* some weight is untied: it is taken anew at every step */
+} lane;
+
+static const tl_cell_type *type_of(const lane *l)
 {
-    int states = 0;
-    for (int layer = 0; layer < rnn->layers; layer++)
-        states += rnn->cell[layer].type->states;
-    return states;
+    return l->u->rnn->config.cell;
 }
 
-static void check_state(tl_tape *t, const tl_cell *cell, int k, tl_var state, int64_t batch,
-                        const char *when)
+static bool good(const unrolling *u)
 {
-    if (tl_tape_status(t) != TL_OK)
-        return;
-    tl_array a = tl_value(t, state);
-    char shape[TL_LAYOUT_TEXT];
-    if (a.layout &&
-        (a.layout->ndim != 2 || a.layout->shape[0] != batch || a.layout->shape[1] != cell->size[k]))
-        tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %d %s is %s, not [%lld,%lld]",
-                     cell->type->name, k, when, tl_layout_text(a.layout, shape), (long long)batch,
-                     (long long)cell->size[k]);
+    return tl_tape_status(u->t) == TL_OK;
 }
 
-static void begin_states(tl_tape *t, const tl_cell *cell, tl_dtype dtype, int64_t batch, tl_var *state)
+/* ---- what is given ---------------------------------------------------------------------- */
+
+static bool lengths_fit(unrolling *u)
 {
-    for (int k = 0; k < cell->type->states; k++) {
-        if (tl_is_none(state[k]))
-            state[k] = tl_full(t, dtype, TL_SHAPE(batch, cell->size[k]), 0);
-        else
-            check_state(t, cell, k, state[k], batch, "given");
+    u->longest = u->shortest = u->T;
+    for (int64_t b = 0; u->o->lengths && b < u->B; b++) {
+        int64_t length = u->o->lengths[b];
+        if (length < 0 || length > u->T) {
+            tl_tape_fail(u->t, TL_ERR_ARGUMENT, "unroll: length %lld of row %lld is not within 0..%lld",
+                         (long long)length, (long long)b, (long long)u->T);
+            return false;
+        }
+        u->shortest = length < u->shortest ? length : u->shortest;
     }
+    return true;
 }
 
-static tl_var unroll_layer(tl_tape *t, const tl_cell *cell, tl_var x, tl_var *state, tl_var *outputs)
+static bool mask_fits(unrolling *u, tl_var mask, const char *name)
 {
-    const tl_layout *l = tl_value(t, x).layout;
-    int64_t steps = l->shape[0], batch = l->shape[1];
-    begin_states(t, cell, tl_value(t, x).dtype, batch, state);
-    tl_var inputs = cell->type->input ? cell->type->input(t, cell->self, x) : x;
-    for (int64_t step = 0; step < steps && tl_tape_status(t) == TL_OK; step++) {
-        tl_scope_begin(t, "step", step);
-        cell->type->step(t, cell->self, tl_select(t, inputs, 0, step), state);
-        for (int k = 0; k < cell->type->states; k++)
-            check_state(t, cell, k, state[k], batch, "returned");
-        outputs[step] = state[0];
-        tl_scope_end(t);
-    }
-    if (tl_tape_status(t) != TL_OK)
-        return tl_poison(t);
-    return tl_stack(t, (int)steps, outputs, 0);
+    char text[TL_LAYOUT_TEXT];
+    if (tl_is_none(mask))
+        return true;
+    tl_array a = tl_value(u->t, mask);
+    if (!a.layout)
+        return false;
+    if (a.dtype == TL_U8 && a.layout->ndim == 2 && a.layout->shape[0] == u->T &&
+        a.layout->shape[1] == u->B)
+        return true;
+    tl_tape_fail(u->t, TL_ERR_SHAPE, "unroll: %s wants a mask u8 [%lld,%lld], not %s %s", name,
+                 (long long)u->T, (long long)u->B, tl_dtype_name(a.dtype),
+                 tl_layout_text(a.layout, text));
+    return false;
 }
 
-static bool fits(tl_tape *t, const tl_rnn *rnn, tl_array x)
+static bool input_fits(unrolling *u, tl_array x)
 {
-    char shape[TL_LAYOUT_TEXT];
+    const tl_rnn_config *c = &u->rnn->config;
+    char text[TL_LAYOUT_TEXT];
     if (!x.layout)
         return false;
-    if (x.layout->ndim != 3 || x.layout->shape[0] < 1)
-        tl_tape_fail(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not %s",
-                     tl_layout_text(x.layout, shape));
-    else if (rnn->layers < 1)
-        tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: a network of %d layers", rnn->layers);
-    for (int layer = 0; layer < rnn->layers; layer++)
-        if (rnn->cell[layer].type->states < 1 || rnn->cell[layer].type->states > TL_MOST_STATES)
-            tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: %s cell: %d states, not 1..%d",
-                         rnn->cell[layer].type->name, rnn->cell[layer].type->states, TL_MOST_STATES);
-    return tl_tape_status(t) == TL_OK;
+    if (!u->rnn->layer) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT, "unroll: the network was not built, see tl_params_status");
+        return false;
+    }
+    int time = c->batch_first;
+    if (x.layout->ndim != 3 || x.layout->shape[time] < 1 || x.layout->shape[2] != c->input) {
+        tl_tape_fail(u->t, TL_ERR_SHAPE, "unroll: %s network wants [%s,%lld] with T >= 1, not %s",
+                     c->cell->name, time ? "B,T" : "T,B", (long long)c->input,
+                     tl_layout_text(x.layout, text));
+        return false;
+    }
+    u->T = x.layout->shape[time];
+    u->B = x.layout->shape[1 - time];
+    u->dtype = x.dtype;
+    return lengths_fit(u) && mask_fits(u, u->o->reset, "reset") && mask_fits(u, u->o->detach, "detach");
+}
+
+/* ---- masks ------------------------------------------------------------------------------ */
+
+/* [B,1,..] with as many dimensions as the state, to be broadcast. */
+static tl_var for_state(tl_tape *t, tl_var rows, tl_var state)
+{
+    int64_t shape[TL_MAX_DIMS];
+    const tl_layout *l = tl_value(t, state).layout;
+    if (!l)
+        return tl_poison(t);
+    shape[0] = l->shape[0];
+    for (int k = 1; k < l->ndim; k++)
+        shape[k] = 1;
+    return tl_reshape(t, rows, l->ndim, shape);
+}
+
+/* u8 [B]: rows that are not over at that step. */
+static tl_var rows_alive(unrolling *u, int64_t step)
+{
+    uint8_t *alive = tl_scratch(u->t, (size_t)u->B);
+    for (int64_t b = 0; alive && b < u->B; b++)
+        alive[b] = step < u->o->lengths[b];
+    return alive ? tl_constant_from(u->t, TL_U8, 1, &u->B, alive) : tl_poison(u->t);
+}
+
+/* Padding is set to zero before anything is computed from it: a NaN there would otherwise reach the
+ * weights' gradients, as 0 times NaN is NaN. */
+static tl_var without_padding(unrolling *u, tl_var x)
+{
+    if (!u->o->lengths || u->shortest == u->T)
+        return x;
+    uint8_t *over = tl_scratch(u->t, (size_t)(u->T * u->B));
+    for (int64_t i = 0; over && i < u->T * u->B; i++)
+        over[i] = i / u->B >= u->o->lengths[i % u->B];
+    if (!over)
+        return tl_poison(u->t);
+    tl_var mask = tl_constant_from(u->t, TL_U8, TL_SHAPE(u->T, u->B, 1), over);
+    return tl_masked_fill(u->t, x, mask, 0);
+}
+
+/* Zeros and 1/(1-p), to multiply with. */
+static tl_var noise(unrolling *u, double p, int ndim, const int64_t *shape)
+{
+    return tl_dropout(u->t, tl_full(u->t, u->dtype, ndim, shape, 1), p);
+}
+
+/* ---- states ----------------------------------------------------------------------------- */
+
+/* [B, shape] */
+static void lay_out_states(lane *l)
+{
+    int64_t shape[TL_MAX_DIMS] = {l->u->B};
+    for (int k = 0; k < l->u->rnn->states; k++) {
+        int64_t own[TL_MAX_DIMS];
+        int ndim = tl_cell_shape(&l->u->rnn->config, type_of(l)->states[k].shape, l->call.input, own);
+        memcpy(shape + 1, own, (size_t)ndim * sizeof *shape);
+        tl_layout_make(&l->shape[k], ndim + 1, shape);
+    }
+}
+
+static void check_state(const lane *l, int k, tl_var state, const char *when)
+{
+    tl_tape *t = l->u->t;
+    char have[TL_LAYOUT_TEXT], want[TL_LAYOUT_TEXT];
+    if (!good(l->u))
+        return;
+    if (tl_is_none(state)) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: %s cell: state %s %s is TL_NONE", type_of(l)->name,
+                     type_of(l)->states[k].name, when);
+        return;
+    }
+    tl_array a = tl_value(t, state);
+    if (!a.layout || (tl_layout_same_shape(a.layout, &l->shape[k]) && a.dtype == l->u->dtype))
+        return;
+    tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %s %s is %s %s, not %s %s", type_of(l)->name,
+                 type_of(l)->states[k].name, when, tl_dtype_name(a.dtype),
+                 tl_layout_text(a.layout, have), tl_dtype_name(l->u->dtype),
+                 tl_layout_text(&l->shape[k], want));
+}
+
+static tl_var initial_state(const lane *l, int k)
+{
+    const tl_rnn *rnn = l->u->rnn;
+    const tl_layout *s = &l->shape[k];
+    if (!rnn->initial)
+        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, 0);
+    tl_param *learned = rnn->initial[(l->layer * rnn->directions + l->direction) * rnn->states + k];
+    return tl_expand(l->u->t, tl_use(l->u->t, learned), s->ndim, s->shape);
+}
+
+static void begin_states(lane *l, tl_var *state)
+{
+    for (int k = 0; k < l->u->rnn->states; k++) {
+        bool given = !tl_is_none(state[k]);
+        if (given)
+            check_state(l, k, state[k], "given");
+        if (!given || !tl_is_none(l->u->o->reset))
+            l->first[k] = initial_state(l, k);
+        if (!given)
+            state[k] = l->first[k];
+    }
+}
+
+/* ---- weights ---------------------------------------------------------------------------- */
+
+/* DropConnect: one mask for all steps, also where the weight is taken anew at each. */
+static tl_var drop_some(lane *l, int k, tl_var weight)
+{
+    const tl_layout *shape = tl_value(l->u->t, weight).layout;
+    if (tl_is_none(l->mask[k]) && shape)
+        l->mask[k] = noise(l->u, l->u->rnn->config.drop_connect, shape->ndim, shape->shape);
+    return tl_mul(l->u->t, weight, l->mask[k]);
+}
+
+/* Fills the cell's struct. */
+static void bind(lane *l)
+{
+    const tl_rnn *rnn = l->u->rnn;
+    tl_tape *t = l->u->t;
+    tl_param **weight = &rnn->weight[(l->layer * rnn->directions + l->direction) * rnn->weights];
+    for (int k = 0; k < rnn->weights; k++) {
+        const tl_cell_weight *w = &type_of(l)->weights[k];
+        tl_var v = weight[k] ? tl_use(t, weight[k]) : TL_NONE;
+        if (weight[k] && w->recurrent && l->u->o->training && rnn->config.drop_connect > 0)
+            v = drop_some(l, k, v);
+        memcpy((char *)l->weights + w->offset, &v, sizeof v);
+        l->rebind = l->rebind || (weight[k] && tl_untied_uses(t, weight[k]->value, 0, NULL));
+    }
+    if (type_of(l)->begin && good(l->u))
+        type_of(l)->begin(&l->call, l->weights);
+}
+
+static bool describe_lane(lane *l)
+{
+    const tl_rnn_config *c = &l->u->rnn->config;
+    size_t masks = (size_t)l->u->rnn->weights * sizeof *l->mask;
+    l->weights = tl_scratch(l->u->t, c->cell->bytes + 1);
+    l->mask = tl_scratch(l->u->t, masks + 1);
+    if (l->mask)
+        memset(l->mask, 0, masks); /* TL_NONE */
+    l->call = (tl_cell_call){.tape = l->u->t,
+                             .weights = l->weights,
+                             .options = c->options,
+                             .step = -1,
+                             .steps = l->u->T,
+                             .batch = l->u->B,
+                             .input = l->layer ? tl_rnn_output(l->u->rnn) : c->input,
+                             .hidden = c->hidden,
+                             .output = tl_rnn_output(l->u->rnn) / l->u->rnn->directions};
+    lay_out_states(l);
+    return l->weights && l->mask;
+}
+
+static bool begin_lane(lane *l, tl_var *state)
+{
+    const tl_rnn_config *c = &l->u->rnn->config;
+    begin_states(l, state);
+    if (good(l->u))
+        bind(l);
+    if (l->u->o->training && c->recurrent_dropout > 0)
+        l->recurrent = noise(l->u, c->recurrent_dropout, l->shape[0].ndim, l->shape[0].shape);
+    return good(l->u);
+}
+
+/* ---- one step --------------------------------------------------------------------------- */
+
+static tl_var row_mask(const lane *l, tl_var mask, int64_t step, tl_var state)
+{
+    return for_state(l->u->t, tl_select(l->u->t, mask, 0, step), state);
+}
+
+/* Before the step: rows that begin anew, rows that are cut off. */
+static void cut(const lane *l, int64_t step, tl_var *state)
+{
+    const unrolling *u = l->u;
+    tl_tape *t = u->t;
+    for (int k = 0; k < u->rnn->states && !l->direction; k++) {
+        if (!tl_is_none(u->o->reset))
+            state[k] = tl_where(t, row_mask(l, u->o->reset, step, state[k]), l->first[k], state[k]);
+        if (!tl_is_none(u->o->detach))
+            state[k] = tl_where(t, row_mask(l, u->o->detach, step, state[k]), tl_detach(t, state[k]),
+                                state[k]);
+    }
+}
+
+/* Zoneout: some units keep their old value; without training all move only so far. */
+static tl_var zone_out(const lane *l, double p, tl_var before, tl_var after)
+{
+    tl_tape *t = l->u->t;
+    if (!l->u->o->training)
+        return tl_add(t, tl_affine(t, before, p, 0), tl_affine(t, after, 1 - p, 0));
+    const tl_layout *shape = tl_value(t, after).layout;
+    tl_var kept = tl_dropout(t, tl_full(t, l->u->dtype, shape->ndim, shape->shape, 1), p);
+    return tl_where(t, tl_gt_scalar(t, kept, 0), after, before);
+}
+
+/* After the step: zoneout, which keeps what was there `before` it; and rows that are over stay as they
+ * came. */
+static void settle(const lane *l, int64_t step, const tl_var *came, const tl_var *before, tl_var *state)
+{
+    unrolling *u = l->u;
+    tl_var alive = step >= u->shortest ? rows_alive(u, step) : TL_NONE;
+    for (int k = 0; k < u->rnn->states && good(u); k++) {
+        check_state(l, k, state[k], "returned");
+        if (good(u) && u->rnn->config.zoneout[k] > 0)
+            state[k] = zone_out(l, u->rnn->config.zoneout[k], before[k], state[k]);
+        if (good(u) && !tl_is_none(alive))
+            state[k] = tl_where(u->t, for_state(u->t, alive, state[k]), state[k], came[k]);
+    }
+}
+
+static tl_var output_of(const lane *l, int64_t step, tl_var state)
+{
+    unrolling *u = l->u;
+    if (step < u->shortest || !good(u))
+        return state;
+    tl_var over = tl_logical_not(u->t, rows_alive(u, step));
+    return tl_masked_fill(u->t, state, for_state(u->t, over, state), 0);
+}
+
+/* Makes a variable of its own of each state, for its handle. The tape may have computed one from the
+ * other (an LSTM's h from its c): a derivative with respect to one would go through the other as well,
+ * or not, by how the cell happens to be written. */
+static void separate(const lane *l, tl_var *state)
+{
+    for (int k = 0; k < l->u->rnn->states && l->u->handles && good(l->u); k++)
+        state[k] = tl_reshape(l->u->t, state[k], l->shape[k].ndim, l->shape[k].shape);
+}
+
+static void remember(const lane *l, int64_t count, int64_t step, tl_var x, tl_var out,
+                     const tl_var *state)
+{
+    tl_unrolled *h = l->u->handles;
+    int64_t cell = l->layer * h->directions + l->direction;
+    for (int k = 0; k < h->states; k++) {
+        h->state[(cell * h->states + k) * (h->steps + 1) + count] = state[k];
+        if (l->u->o->keep_gradients && tl_needs_gradient(l->u->t, state[k]))
+            tl_keep_gradient(l->u->t, state[k]);
+    }
+    if (step >= 0) {
+        h->input[cell * h->steps + step] = x;
+        h->output[cell * h->steps + step] = out;
+    }
+}
+
+typedef void cell_step(const tl_cell_call *c, tl_var x, tl_var *state);
+
+static cell_step *step_of(const lane *l)
+{
+    return l->u->rnn->config.composed && type_of(l)->composed ? type_of(l)->composed : type_of(l)->step;
+}
+
+static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int64_t count)
+{
+    unrolling *u = l->u;
+    tl_var came[TL_MOST_STATES], before[TL_MOST_STATES];
+    size_t states = (size_t)u->rnn->states * sizeof *state;
+    tl_scope_begin(u->t, "step", step);
+    l->call.step = step;
+    if (l->rebind && count)
+        bind(l);
+    tl_var x = tl_select(u->t, inputs, 0, step);
+    memcpy(came, state, states);
+    cut(l, step, state);
+    memcpy(before, state, states);
+    if (!tl_is_none(l->recurrent))
+        state[0] = tl_mul(u->t, state[0], l->recurrent);
+    step_of(l)(&l->call, x, state);
+    settle(l, step, came, before, state);
+    separate(l, state);
+    tl_var out = output_of(l, step, state[0]);
+    if (u->handles && good(u))
+        remember(l, count + 1, step, x, out, state);
+    tl_scope_end(u->t);
+    return out;
+}
+
+/* ---- one layer in one direction --------------------------------------------------------- */
+
+/* Nothing is to happen between the steps. */
+static bool can_scan(const lane *l)
+{
+    const tl_rnn_config *c = &l->u->rnn->config;
+    bool zoneout = false;
+    for (int k = 0; k < TL_MOST_STATES; k++)
+        zoneout = zoneout || c->zoneout[k] > 0;
+    return type_of(l)->scan && !l->direction && !zoneout && tl_is_none(l->recurrent) &&
+           l->u->shortest == l->u->T && tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) &&
+           !l->u->handles && !l->rebind && !(step_of(l) && c->sequential) &&
+           !(c->composed && type_of(l)->composed);
+}
+
+static tl_var run_lane(lane *l, tl_var x, tl_var *state)
+{
+    unrolling *u = l->u;
+    if (!describe_lane(l) || !begin_lane(l, state))
+        return tl_poison(u->t);
+    tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
+    if (good(u) && can_scan(l))
+        return type_of(l)->scan(&l->call, inputs, state);
+    if (!step_of(l)) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT,
+                     "unroll: %s cell has no step, only a scan: forwards, all rows of one length, and "
+                     "nothing between the steps",
+                     type_of(l)->name);
+        return tl_poison(u->t);
+    }
+    tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);
+    separate(l, state);
+    if (u->handles && good(u))
+        remember(l, 0, -1, TL_NONE, TL_NONE, state);
+    for (int64_t count = 0; outputs && count < u->T && good(u); count++) {
+        int64_t step = l->direction ? u->T - 1 - count : count;
+        outputs[step] = run_step(l, step, inputs, state, count);
+    }
+    return good(u) ? tl_stack(u->t, (int)u->T, outputs, 0) : tl_poison(u->t);
+}
+
+/* ---- one layer -------------------------------------------------------------------------- */
+
+static tl_var run_directions(unrolling *u, int layer, tl_var x, tl_var *state)
+{
+    tl_var y[2];
+    for (int direction = 0; direction < u->rnn->directions && good(u); direction++) {
+        lane l = {.u = u, .layer = layer, .direction = direction, .recurrent = TL_NONE};
+        if (u->rnn->directions == 2)
+            tl_scope_begin(u->t, direction ? "backward" : "forward", -1);
+        y[direction] = run_lane(&l, x, state + direction * u->rnn->states);
+        if (u->rnn->directions == 2)
+            tl_scope_end(u->t);
+    }
+    if (!good(u))
+        return tl_poison(u->t);
+    return u->rnn->directions == 2 ? tl_concat(u->t, 2, y, -1) : y[0];
+}
+
+static tl_var connect(unrolling *u, int layer, tl_var x, tl_var y)
+{
+    const tl_rnn_config *c = &u->rnn->config;
+    const tl_rnn_layer *l = &u->rnn->layer[layer];
+    tl_tape *t = u->t;
+    int64_t inputs = layer ? tl_rnn_output(u->rnn) : c->input;
+    if (c->connection != TL_PLAIN && inputs == tl_rnn_output(u->rnn)) {
+        if (c->connection == TL_RESIDUAL) {
+            y = tl_add(t, x, y);
+        } else {
+            tl_var gate = tl_linear_op(t, x, tl_use(t, l->highway_weight), tl_use(t, l->highway_bias));
+            y = tl_lerp(t, x, y, tl_sigmoid(t, gate));
+        }
+    }
+    if (c->layer_norm)
+        y = tl_layer_norm(t, y, 1, tl_use(t, l->norm_weight), tl_use(t, l->norm_bias), 1e-5);
+    if (c->connection != TL_PLAIN || c->layer_norm) /* they make something of nothing */
+        y = without_padding(u, y);
+    if (u->o->training && c->dropout > 0 && layer + 1 < c->layers)
+        y = tl_dropout(t, y, c->dropout);
+    return y;
+}
+
+static tl_var run_layer(unrolling *u, int layer, tl_var x, tl_var *state)
+{
+    const tl_rnn_config *c = &u->rnn->config;
+    tl_var read = x;
+    if (u->o->training && c->variational > 0) {
+        int64_t inputs = layer ? tl_rnn_output(u->rnn) : c->input;
+        read = tl_mul(u->t, x, noise(u, c->variational, TL_SHAPE(1, u->B, inputs)));
+    }
+    return connect(u, layer, x, run_directions(u, layer, read, state));
+}
+
+/* ---- all of it -------------------------------------------------------------------------- */
+
+static bool begin_handles(unrolling *u)
+{
+    tl_unrolled *h = u->o->handles;
+    if (!h)
+        return true;
+    size_t cells = (size_t)(u->rnn->config.layers * u->rnn->directions), steps = (size_t)u->T;
+    size_t states = cells * (size_t)u->rnn->states * (steps + 1);
+    *h = (tl_unrolled){.layers = u->rnn->config.layers,
+                       .directions = u->rnn->directions,
+                       .states = u->rnn->states,
+                       .steps = u->T};
+    size_t bytes = (2 * cells * steps + states) * sizeof(tl_var);
+    tl_var *room = tl_scratch(u->t, bytes);
+    if (!room)
+        return false;
+    memset(room, 0, bytes); /* TL_NONE, should something fail on the way */
+    h->input = room;
+    h->output = room + cells * steps;
+    h->state = room + 2 * cells * steps;
+    u->handles = h;
+    return true;
+}
+
+static tl_var time_first(const unrolling *u, tl_var x)
+{
+    return u->rnn->config.batch_first ? tl_transpose(u->t, x, 0, 1) : x;
+}
+
+tl_var tl_unroll_with(tl_tape *t, const tl_rnn *rnn, tl_var x, tl_var *state,
+                      const tl_unroll_options *options)
+{
+    const tl_unroll_options none = {.lengths = NULL};
+    unrolling u = {.t = t, .rnn = rnn, .o = options ? options : &none};
+    if (u.o->handles)
+        *u.o->handles = (tl_unrolled){0};
+    if (!good(&u))
+        return tl_poison(t);
+    if (!input_fits(&u, tl_value(t, x)) || !begin_handles(&u))
+        return tl_poison(t);
+    x = without_padding(&u, time_first(&u, x));
+    for (int layer = 0; layer < rnn->config.layers && good(&u); layer++) {
+        int of_layer = rnn->directions * rnn->states;
+        tl_var own[2 * TL_MOST_STATES] = {TL_NONE}; /* all of them: TL_NONE is zeros */
+        tl_scope_begin(t, "layer", layer);
+        x = run_layer(&u, layer, x, state ? state + layer * of_layer : own);
+        tl_scope_end(t);
+    }
+    return good(&u) ? time_first(&u, x) : tl_poison(t);
 }
 
 tl_var tl_unroll(tl_tape *t, const tl_rnn *rnn, tl_var x, tl_var *state)
 {
-    if (tl_tape_status(t) != TL_OK || !fits(t, rnn, tl_value(t, x)))
-        return tl_poison(t);
-    int64_t steps = tl_value(t, x).layout->shape[0];
-    tl_var *outputs = tl_scratch(t, (size_t)steps * sizeof *outputs);
-    for (int layer = 0, first = 0; layer < rnn->layers && outputs; layer++) {
-        const tl_cell *cell = &rnn->cell[layer];
-        tl_var own[TL_MOST_STATES] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
-        tl_scope_begin(t, "layer", layer);
-        x = unroll_layer(t, cell, x, state ? state + first : own, outputs);
-        tl_scope_end(t);
-        if (tl_tape_status(t) != TL_OK)
-            return tl_poison(t);
-        first += cell->type->states;
-    }
-    return outputs ? x : tl_poison(t);
+    return tl_unroll_with(t, rnn, x, state, NULL);
 }

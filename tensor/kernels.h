@@ -143,6 +143,10 @@ void tl_recurrence_carry(tl_dtype dtype, int64_t columns, const void *product, c
 void tl_lstm_row(tl_dtype dtype, int64_t n, const void *a, const void *c, void *h_next, void *c_next);
 void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, const void *c_next,
                       const void *dh, const void *dc_next, void *da, void *dc);
+/* The same of a GRU. */
+void tl_gru_row(tl_dtype dtype, int64_t n, const void *a, const void *u, const void *h, void *h_next);
+void tl_gru_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *u, const void *h,
+                     const void *dh_next, void *da, void *du, void *dh);
 
 /* ---- steps of the optimisers, one tensor at a time -------------------------------------- */
 

@@ -151,3 +151,20 @@ void tl_lstm_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *c, c
     else
         lstm_row_grad_f64(n, a, c, c_next, dh, dc_next, da, dc);
 }
+
+void tl_gru_row(tl_dtype dtype, int64_t n, const void *a, const void *u, const void *h, void *h_next)
+{
+    if (dtype == TL_F32)
+        gru_row_f32(n, a, u, h, h_next);
+    else
+        gru_row_f64(n, a, u, h, h_next);
+}
+
+void tl_gru_row_grad(tl_dtype dtype, int64_t n, const void *a, const void *u, const void *h,
+                     const void *dh_next, void *da, void *du, void *dh)
+{
+    if (dtype == TL_F32)
+        gru_row_grad_f32(n, a, u, h, dh_next, da, du, dh);
+    else
+        gru_row_grad_f64(n, a, u, h, dh_next, da, du, dh);
+}

@@ -240,3 +240,32 @@ TL_CLONES static void R(lstm_row_grad)(int64_t n, const real *a, const real *c, 
         dc[j] = d * f;
     }
 }
+
+/* One row of a GRU's gates r, z, n: a from x, u from h, each 3 n numbers (autograd/op_cell.c). */
+TL_CLONES static void R(gru_row)(int64_t n, const real *a, const real *u, const real *h, real *h_next)
+{
+    TL_SIMD
+    for (int64_t j = 0; j < n; j++) {
+        real r = M(sigmoid)(a[j] + u[j]), z = M(sigmoid)(a[n + j] + u[n + j]);
+        real m = M(tanh)(a[2 * n + j] + r * u[2 * n + j]);
+        h_next[j] = m + z * (h[j] - m);
+    }
+}
+
+/* Its derivative: dh' -> da, du, dh */
+TL_CLONES static void R(gru_row_grad)(int64_t n, const real *a, const real *u, const real *h,
+                                      const real *dh_next, real *da, real *du, real *dh)
+{
+    TL_SIMD
+    for (int64_t j = 0; j < n; j++) {
+        real r = M(sigmoid)(a[j] + u[j]), z = M(sigmoid)(a[n + j] + u[n + j]);
+        real m = M(tanh)(a[2 * n + j] + r * u[2 * n + j]);
+        real dm = dh_next[j] * (1 - z) * (1 - m * m), dr = dm * u[2 * n + j] * (r * (1 - r));
+        real dz = dh_next[j] * (h[j] - m) * (z * (1 - z));
+        da[j] = du[j] = dr;
+        da[n + j] = du[n + j] = dz;
+        da[2 * n + j] = dm;
+        du[2 * n + j] = dm * r;
+        dh[j] = dh_next[j] * z;
+    }
+}

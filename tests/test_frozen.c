@@ -2,12 +2,13 @@
 #include "support.h"
 
 #include "autograd/inspect.h"
-#include "nn/cells.h"
+#include "nn/linear.h"
+#include "nn/unroll.h"
 #include "nn/optim.h"
 
 typedef struct model {
     tl_params *params;
-    tl_rnn_module rnn;
+    tl_rnn rnn;
     tl_linear_layer head;
     tl_tensor *x;
 } model;
@@ -16,8 +17,8 @@ static model model_new(void)
 {
     dice d = dice_of(4);
     model m = {.params = tl_params_new(TL_F64, 9)};
-    tl_rnn_config config = {.kind = TL_LSTM, .input = 2, .hidden = 3, .layers = 1};
-    tl_rnn_module_init(&m.rnn, m.params, &config);
+    tl_rnn_config config = {.cell = &tl_lstm_cell, .input = 2, .hidden = 3, .layers = 1};
+    tl_rnn_init(&m.rnn, m.params, &config);
     tl_linear_init(&m.head, m.params, "head.", 3, 2, true);
     assert_int_equal(tl_params_status(m.params), TL_OK);
     m.x = random_tensor(&d, TL_F64, TL_SHAPE(5, 4, 2), -1, 1);
@@ -26,14 +27,14 @@ static model model_new(void)
 
 static void model_free(model *m)
 {
-    tl_rnn_module_free(&m->rnn);
+    tl_rnn_free(&m->rnn);
     tl_params_free(m->params);
     tl_tensor_release(m->x);
 }
 
 static tl_var loss_of(tl_tape *t, const model *m)
 {
-    tl_var y = tl_unroll(t, &m->rnn.rnn, tl_constant(t, m->x), NULL);
+    tl_var y = tl_unroll(t, &m->rnn, tl_constant(t, m->x), NULL);
     return tl_mean(t, tl_square(t, tl_linear(t, y, &m->head)));
 }
 

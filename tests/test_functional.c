@@ -2,7 +2,7 @@
 #include "support.h"
 
 #include "autograd/functional.h"
-#include "nn/cells.h"
+#include "nn/unroll.h"
 
 /* ---- functions ---------------------------------------------------------------------------- */
 
@@ -200,7 +200,7 @@ static void products_against_differences(void **state)
  * libraries' fused kernels refuse. */
 typedef struct network {
     tl_params *params;
-    tl_rnn_module module;
+    tl_rnn module;
     tl_tensor *x;
 } network;
 
@@ -208,7 +208,7 @@ static tl_var lstm_loss(tl_tape *t, const tl_var *in, void *context)
 {
     (void)in; /* tl_use finds the same leaves by their tensors */
     const network *n = context;
-    tl_var y = tl_unroll(t, &n->module.rnn, tl_constant(t, n->x), NULL);
+    tl_var y = tl_unroll(t, &n->module, tl_constant(t, n->x), NULL);
     return tl_mean(t, tl_square(t, y));
 }
 
@@ -217,15 +217,15 @@ static network network_new(bool composed)
     dice d = dice_of(7);
     network n = {.params = tl_params_new(TL_F64, 5)};
     tl_rnn_config config = {
-        .kind = TL_LSTM, .input = 2, .hidden = 3, .layers = 1, .composed = composed};
-    tl_rnn_module_init(&n.module, n.params, &config);
+        .cell = &tl_lstm_cell, .input = 2, .hidden = 3, .layers = 1, .composed = composed};
+    tl_rnn_init(&n.module, n.params, &config);
     n.x = random_tensor(&d, TL_F64, TL_SHAPE(4, 2, 2), -1, 1);
     return n;
 }
 
 static void network_free(network *n)
 {
-    tl_rnn_module_free(&n->module);
+    tl_rnn_free(&n->module);
     tl_params_free(n->params);
     tl_tensor_release(n->x);
 }

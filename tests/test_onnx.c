@@ -3,6 +3,8 @@
  * (tests/golden/rnn). */
 #include "support.h"
 
+#include <jansson.h>
+
 #include "autograd/gradcheck.h"
 #include "nn/onnx.h"
 #include "tensor/io_safetensors.h"
@@ -323,6 +325,92 @@ static void values_are_the_standards(void **state)
         }
         assert_int_equal(number, wanted[op]);
     }
+}
+
+/* ---- what others computed --------------------------------------------------------------- */
+
+static tl_onnx_attributes read_attributes(const json_t *json)
+{
+    static const char *const names[] = {"RNN", "LSTM", "GRU"};
+    static const char *const directions[] = {"forward", "reverse", "bidirectional"};
+    const char *op = json_string_value(json_object_get(json, "op"));
+    const char *direction = json_string_value(json_object_get(json, "direction"));
+    const json_t *list = json_object_get(json, "activations");
+    tl_onnx_attributes a = {.hidden_size = json_integer_value(json_object_get(json, "hidden_size")),
+                            .layout = (int)json_integer_value(json_object_get(json, "layout")),
+                            .clip = json_number_value(json_object_get(json, "clip")),
+                            .input_forget =
+                                json_integer_value(json_object_get(json, "input_forget")) != 0};
+    for (int k = 0; k < 3; k++) {
+        a.op = strcmp(op, names[k]) == 0 ? (tl_onnx_operator)k : a.op;
+        a.direction = strcmp(direction, directions[k]) == 0 ? (tl_onnx_direction)k : a.direction;
+    }
+    if (a.op == TL_ONNX_GRU)
+        a.linear_before_reset = json_integer_value(json_object_get(json, "linear_before_reset"))
+                                    ? TL_ONNX_LBR_1
+                                    : TL_ONNX_LBR_0;
+    for (size_t k = 0; k < json_array_size(list); k++)
+        a.activations[k] = json_string_value(json_array_get(list, k));
+    return a;
+}
+
+/* In f64; NULL where there is none. */
+static tl_tensor *stored(const tl_tensor_file *file, const char *number, const char *name)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s/%s", number, name);
+    const tl_tensor *x = tl_tensor_file_find(file, key);
+    return x ? tl_tensor_copy(x, x->dtype == TL_I64 ? TL_I64 : TL_F64, NULL) : NULL;
+}
+
+static void check_stored(const tl_tensor_file *file, const char *number, const char *text)
+{
+    json_t *json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    bool runtime = strcmp(json_string_value(json_object_get(json, "by")), "runtime") == 0;
+    double tolerance = runtime ? 2e-6 : 1e-12; /* f32 and f64 */
+    node n = {.a = read_attributes(json),
+              .w = {.W = stored(file, number, "W"),
+                    .R = stored(file, number, "R"),
+                    .B = stored(file, number, "B"),
+                    .P = stored(file, number, "P")},
+              .X = stored(file, number, "X"),
+              .h0 = stored(file, number, "initial_h"),
+              .c0 = stored(file, number, "initial_c"),
+              .Y = stored(file, number, "Y"),
+              .Y_h = stored(file, number, "Y_h"),
+              .Y_c = stored(file, number, "Y_c")};
+    tl_tensor *lengths = stored(file, number, "sequence_lens");
+    n.lengths = lengths ? lengths->data : NULL;
+    tl_rnn rnn;
+    tl_params *params = convert(&rnn, &n.a, &n.w);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_onnx_inputs in = inputs_of(t, &n);
+    tl_onnx_outputs out = tl_onnx_run(t, &rnn, &in);
+    check_ok(t, text, 0);
+    compare(t, out.Y, n.Y, tolerance, text);
+    compare(t, out.Y_h, n.Y_h, tolerance, text);
+    if (n.Y_c)
+        compare(t, out.Y_c, n.Y_c, tolerance, text);
+    tl_tape_free(t);
+    tl_rnn_free(&rnn);
+    tl_params_free(params);
+    tl_tensor_release(lengths);
+    free_node(&n);
+    json_decref(json);
+}
+
+static void other_evaluators_agree(void **state)
+{
+    (void)state;
+    tl_tensor_file file;
+    tl_error error = {0};
+    if (tl_safetensors_load(GOLDEN "/rnn/onnx.safetensors", &file, &error) != TL_OK)
+        fail_msg("%s", error.message);
+    assert_true(file.metadata_count >= 45);
+    for (int k = 0; k < file.metadata_count; k++)
+        check_stored(&file, file.metadata[2 * k], file.metadata[2 * k + 1]);
+    tl_tensor_file_free(&file);
 }
 
 /* ---- there and back --------------------------------------------------------------------- */
@@ -830,6 +918,7 @@ static void nonsense_is_refused_by_the_network(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(values_are_the_standards),
+                                       cmocka_unit_test(other_evaluators_agree),
                                        cmocka_unit_test(a_node_comes_back),
                                        cmocka_unit_test(gradients_are_those_of_the_loops),
                                        cmocka_unit_test(gradcheck_agrees),

@@ -74,6 +74,11 @@ static bool mask_fits(unrolling *u, tl_var mask, const char *name)
     char text[TL_LAYOUT_TEXT];
     if (tl_is_none(mask))
         return true;
+    if (u->rnn->config.reverse) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT, "unroll: %s is not for a network that reads backwards",
+                     name);
+        return false;
+    }
     tl_array a = tl_value(u->t, mask);
     if (!a.layout)
         return false;

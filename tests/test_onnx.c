@@ -915,6 +915,118 @@ static void nonsense_is_refused_by_the_network(void **state)
     }
 }
 
+/* h' = h + x: a cell that can scan, to see that a scan, too, reads backwards. */
+static void add_step(const tl_cell_call *c, tl_var x, tl_var *state)
+{
+    state[0] = tl_add(c->tape, state[0], x);
+}
+
+static tl_var add_scan(const tl_cell_call *c, tl_var x, tl_var *state)
+{
+    tl_var y = tl_add(c->tape, tl_cumsum(c->tape, x, 0, false), state[0]);
+    state[0] = tl_select(c->tape, y, 0, c->steps - 1);
+    return y;
+}
+
+static const tl_cell_type adder = {
+    .name = "adder", .states = {{"h", "H"}}, .step = add_step, .scan = add_scan};
+
+/* Outputs and last state are those of the backward half of a network that reads in both directions. */
+static void check_reverse(const tl_cell_type *cell, bool sequential)
+{
+    dice d = dice_of(17);
+    tl_rnn reverse, both;
+    tl_tape *t = tl_tape_new(NULL);
+    tl_params *params = tl_params_new(TL_F64, 4);
+    tl_rnn_config config = {.cell = cell, .input = H, .hidden = H, .layers = 1, .prefix = "both."};
+    config.sequential = sequential;
+    config.bidirectional = true;
+    tl_rnn_init(&both, params, &config);
+    config.bidirectional = false;
+    config.reverse = true;
+    config.prefix = "reverse.";
+    tl_rnn_init(&reverse, params, &config);
+    assert_int_equal(tl_params_status(params), TL_OK);
+    for (int k = 0; k < reverse.weights; k++)
+        if (reverse.weight[k])
+            tl_tensor_assign(reverse.weight[k]->value, both.weight[both.weights + k]->value, NULL);
+    tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, H), -1, 1);
+    tl_var states[2] = {TL_NONE, TL_NONE}, state = TL_NONE, in = tl_constant(t, x);
+    tl_var y = tl_unroll(t, &both, in, states);
+    assert_vars(t, tl_unroll(t, &reverse, in, &state), tl_slice(t, y, 2, H, 2 * H, 1), 1e-14);
+    assert_vars(t, state, states[1], 1e-14);
+    assert_vars(t, state, tl_select(t, tl_slice(t, y, 2, H, 2 * H, 1), 0, 0), 1e-14);
+    assert_ok(t);
+    tl_unroll_with(t, &reverse, in, NULL,
+                   &(tl_unroll_options){.reset = tl_full(t, TL_U8, TL_SHAPE(T, B), 0)});
+    assert_error(t, TL_ERR_ARGUMENT, "unroll: reset is not for a network that reads backwards");
+    tl_tensor_release(x);
+    tl_rnn_free(&reverse);
+    tl_rnn_free(&both);
+    tl_params_free(params);
+    tl_tape_free(t);
+}
+
+static void reverse_is_the_backward_half(void **state)
+{
+    (void)state;
+    check_reverse(&tl_gru_cell, false);
+    check_reverse(&adder, true);
+    check_reverse(&adder, false);
+}
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+#ifndef TEST_SANITIZED /* whose allocators must not be replaced */
+static long
+    fails_at; /* the n-th aligned_alloc from now, which is where the library has its memory from */
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    void *p;
+    return (fails_at && --fails_at == 0) || posix_memalign(&p, alignment, bytes) ? NULL : p;
+}
+
+static void a_failing_allocation_is_survived(void **state)
+{
+    (void)state;
+    node n;
+    assert_true(make_node(&n, TL_ONNX_LSTM, 575)); /* which has everything */
+    bool reached = true;
+    for (long k = 1; reached; k++) {
+        tl_rnn rnn;
+        tl_error error = {0};
+        tl_onnx_attributes a;
+        tl_onnx_weights w;
+        tl_params *params = tl_params_new(TL_F64, 1);
+        fails_at = k;
+        tl_onnx_init(&rnn, params, NULL, &n.a, &n.w);
+        tl_status built = tl_params_status(params), stored = TL_OK;
+        if (built == TL_OK) {
+            stored = tl_onnx_store(&rnn, 0, &a, &w, &error);
+            assert_int_equal(stored, error.status);
+            assert_true(w.W == NULL || stored == TL_OK);
+            tl_onnx_weights_free(&w);
+        }
+        reached = !fails_at;
+        fails_at = 0;
+        if (!reached)
+            assert_true(k > 40);
+        if (reached && built != TL_ERR_MEMORY && stored != TL_ERR_MEMORY)
+            fail_msg("allocation %ld failed, but the status is %d, then %d", k, built, stored);
+        tl_rnn_free(&rnn);
+        tl_params_free(params);
+    }
+    free_node(&n);
+}
+#else
+static void a_failing_allocation_is_survived(void **state)
+{
+    (void)state;
+    skip();
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(values_are_the_standards),
@@ -928,6 +1040,8 @@ int main(void)
                                        cmocka_unit_test(networks_are_refused_in_words),
                                        cmocka_unit_test(loading_is_all_or_nothing),
                                        cmocka_unit_test(inputs_are_refused_in_words),
-                                       cmocka_unit_test(nonsense_is_refused_by_the_network)};
+                                       cmocka_unit_test(nonsense_is_refused_by_the_network),
+                                       cmocka_unit_test(reverse_is_the_backward_half),
+                                       cmocka_unit_test(a_failing_allocation_is_survived)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,8 @@ TL_API extern const tl_cell_type tl_elman_cell;
 
 typedef struct tl_elman_options {
     tl_var (*activation)(tl_tape *t, tl_var x); /* f; NULL: tl_tanh */
+    double clip; /* > 0: what the activations of gates are applied to is kept within +-clip; 0: it is
+                    not. ONNX's attribute, in the next two cells as well */
 } tl_elman_options;
 
 /* i, f, o = sigmoid(..), g = tanh(..); c' = f c + i g; h' = o tanh c'. Gates i, f, g, o; states h, c.
@@ -25,6 +27,7 @@ typedef struct tl_lstm_options {
     bool coupled; /* f = 1 - i, no weights of its own: gates i, g, o. Greff et al., arXiv:1503.04069 */
     bool layer_norm; /* W_ih x, W_hh h and c', each normalised, with weights and biases. Ba et al.,
                         arXiv:1607.06450 */
+    double clip;     /* of i, f, g, o; not of c in tanh c */
 } tl_lstm_options;
 
 /* r, z = sigmoid(..); n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1-z) n + z h. Gates r, z, n.
@@ -39,6 +42,7 @@ typedef enum tl_gru_reset {
 
 typedef struct tl_gru_options {
     tl_gru_reset reset;
+    double clip; /* of r, z, n */
 } tl_gru_options;
 
 #endif

@@ -136,6 +136,9 @@ static bool config_fits(tl_params *params, const tl_rnn_config *c)
         return fail(params, c,
                     "input %lld, hidden %lld, layers %d must be at least 1, projection %lld at least 0",
                     (long long)c->input, (long long)c->hidden, c->layers, (long long)c->projection);
+    if (c->bidirectional && c->reverse)
+        return fail(params, c,
+                    "both bidirectional and reverse: of two directions one reads backwards anyway");
     if ((unsigned)c->init > TL_RNN_IDENTITY || (unsigned)c->connection > TL_HIGHWAY)
         return fail(params, c, "no initialisation %d, or no connection %d", (int)c->init,
                     (int)c->connection);

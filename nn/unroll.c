@@ -32,6 +32,7 @@ typedef struct unrolling {
 typedef struct lane {
     unrolling *u;
     int layer, direction;
+    bool backwards; /* reads from the end */
     tl_cell_call call;
     void *weights;                /* call.weights, to be filled */
     tl_var first[TL_MOST_STATES]; /* the initial states */
@@ -73,6 +74,11 @@ static bool mask_fits(unrolling *u, tl_var mask, const char *name)
     char text[TL_LAYOUT_TEXT];
     if (tl_is_none(mask))
         return true;
+    if (u->rnn->config.reverse) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT, "unroll: %s is not for a network that reads backwards",
+                     name);
+        return false;
+    }
     tl_array a = tl_value(u->t, mask);
     if (!a.layout)
         return false;
@@ -283,7 +289,7 @@ static void cut(const lane *l, int64_t step, tl_var *state)
 {
     const unrolling *u = l->u;
     tl_tape *t = u->t;
-    for (int k = 0; k < u->rnn->states && !l->direction; k++) {
+    for (int k = 0; k < u->rnn->states && !l->backwards; k++) {
         if (!tl_is_none(u->o->reset))
             state[k] = tl_where(t, row_mask(l, u->o->reset, step, state[k]), l->first[k], state[k]);
         if (!tl_is_none(u->o->detach))
@@ -393,7 +399,7 @@ static bool can_scan(const lane *l)
     bool zoneout = false;
     for (int k = 0; k < TL_MOST_STATES; k++)
         zoneout = zoneout || c->zoneout[k] > 0;
-    return type_of(l)->scan && !l->direction && !zoneout && tl_is_none(l->recurrent) &&
+    return type_of(l)->scan && !l->backwards && !zoneout && tl_is_none(l->recurrent) &&
            l->u->shortest == l->u->T && tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) &&
            !l->u->handles && !l->rebind && !(step_of(l) && c->sequential) &&
            !(c->composed && type_of(l)->composed);
@@ -419,7 +425,7 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);
     for (int64_t count = 0; outputs && count < u->T && good(u); count++) {
-        int64_t step = l->direction ? u->T - 1 - count : count;
+        int64_t step = l->backwards ? u->T - 1 - count : count;
         outputs[step] = run_step(l, step, inputs, state, count);
     }
     return good(u) ? tl_stack(u->t, (int)u->T, outputs, 0) : tl_poison(u->t);
@@ -431,7 +437,11 @@ static tl_var run_directions(unrolling *u, int layer, tl_var x, tl_var *state)
 {
     tl_var y[2];
     for (int direction = 0; direction < u->rnn->directions && good(u); direction++) {
-        lane l = {.u = u, .layer = layer, .direction = direction, .recurrent = TL_NONE};
+        lane l = {.u = u,
+                  .layer = layer,
+                  .direction = direction,
+                  .backwards = direction || u->rnn->config.reverse,
+                  .recurrent = TL_NONE};
         if (u->rnn->directions == 2)
             tl_scope_begin(u->t, direction ? "backward" : "forward", -1);
         y[direction] = run_lane(&l, x, state + direction * u->rnn->states);

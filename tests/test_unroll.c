@@ -29,7 +29,7 @@ static const tl_rnn_config varied[] = {
      .connection = TL_RESIDUAL,
      .layer_norm = true},
     {.cell = &tl_gru_cell,
-     .options = &(tl_gru_options){TL_RESET_BEFORE},
+     .options = &(tl_gru_options){.reset = TL_RESET_BEFORE},
      .input = 5,
      .hidden = 5,
      .layers = 2,

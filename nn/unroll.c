@@ -353,20 +353,31 @@ static bool can_scan(const lane *l)
     bool zoneout = false;
     for (int k = 0; k < TL_MOST_STATES; k++)
         zoneout = zoneout || c->zoneout[k] > 0;
-    return type_of(l)->scan && !l->direction && !zoneout && tl_is_none(l->recurrent) &&
-           l->u->shortest == l->u->T && tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) &&
-           !l->u->handles && !l->rebind && (!c->sequential || !type_of(l)->step);
+    return type_of(l)->scan && !zoneout && tl_is_none(l->recurrent) && l->u->shortest == l->u->T &&
+           tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) && !l->u->handles && !l->rebind &&
+           (!c->sequential || !type_of(l)->step);
+}
+
+static tl_var run_scan(lane *l, tl_var inputs, tl_var *state)
+{
+    tl_tape *t = l->u->t;
+    const int time = 0;
+    if (!l->direction)
+        return type_of(l)->scan(&l->call, inputs, state);
+    return tl_flip(t, type_of(l)->scan(&l->call, tl_flip(t, inputs, 1, &time), state), 1, &time);
 }
 
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)
 {
     unrolling *u = l->u;
+    if (!begin_lane(l)) /* first, as the shapes of states may depend on the layer's I */
+        return tl_poison(u->t);
     begin_states(l, state);
-    if (!good(u) || !begin_lane(l))
+    if (!good(u))
         return tl_poison(u->t);
     tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
     if (good(u) && can_scan(l))
-        return type_of(l)->scan(&l->call, inputs, state);
+        return run_scan(l, inputs, state);
     tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);

@@ -364,12 +364,12 @@ static void compare_with_loops(net *n, bool given, dice *d)
                 state[s][i] = tl_tensor_get(start[s], b * state_size(n, s) + i);
         naive_unroll(n, row, state);
         for (int64_t i = 0; i < T * width; i++)
-            assert_near_at(item_at(t, y, (i / width * B + b) * width + i % width),
-                           row[i / width][i % width], 1e-12, i);
+            check_near(item_at(t, y, (i / width * B + b) * width + i % width),
+                       row[i / width][i % width], 1e-12, n->of->name, i, __FILE__, __LINE__);
         for (int s = 0; s < states; s++)
             for (int64_t i = 0; i < state_size(n, s); i++)
-                assert_near_at(item_at(t, v[s], b * state_size(n, s) + i), state[s][i], 1e-12,
-                               s * 1000 + i);
+                check_near(item_at(t, v[s], b * state_size(n, s) + i), state[s][i], 1e-12, n->of->name,
+                           s * 1000 + i, __FILE__, __LINE__);
     }
     for (int s = 0; s < states; s++)
         tl_tensor_release(start[s]);

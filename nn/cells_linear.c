@@ -11,8 +11,6 @@
 static const char *refuse_linear(const tl_rnn_config *config, const void *options)
 {
     (void)options;
-    if (config->projection)
-        return "its outputs cannot be projected: projection must be 0";
     return config->drop_connect > 0 ? "it has no recurrent weights for drop_connect to drop" : NULL;
 }
 

@@ -4,12 +4,6 @@
 #include "autograd/ops.h"
 #include "nn/rnn.h"
 
-static const char *no_projection(const tl_rnn_config *config, const void *options)
-{
-    (void)options;
-    return config->projection ? "its outputs cannot be projected: projection must be 0" : NULL;
-}
-
 /* ---- Jordan ------------------------------------------------------------------------------ *
  *
  * Only what came out is fed back; between steps the hidden units remember nothing. */
@@ -95,8 +89,7 @@ const tl_cell_type tl_indrnn_cell = {
     .states = {{"h", "H"}},
     .input = indrnn_input,
     .step = indrnn_step,
-    .options_bytes = sizeof(tl_indrnn_options),
-    .refuse = no_projection};
+    .options_bytes = sizeof(tl_indrnn_options)};
 
 /* ---- SCRN -------------------------------------------------------------------------------- *
  *
@@ -129,11 +122,12 @@ static int64_t scrn_size(const tl_rnn_config *config, const void *options, char 
 static const char *scrn_refuse(const tl_rnn_config *config, const void *options)
 {
     const tl_scrn_options *o = options;
+    (void)config;
     if (o->context < 0)
         return "the number of context units must be at least 1, or 0 for as many as hidden ones";
     if (!(scrn_alpha(o) > 0 && scrn_alpha(o) < 1))
         return "alpha must lie between 0 and 1, or be 0 for 0.95";
-    return no_projection(config, options);
+    return NULL;
 }
 
 /* [A x | (1-a) B x] */
@@ -219,5 +213,4 @@ const tl_cell_type tl_mgu_cell = {
     .weights = mgu_weights,
     .states = {{"h", "H"}},
     .input = mgu_input,
-    .step = mgu_step,
-    .refuse = no_projection};
+    .step = mgu_step};

@@ -819,13 +819,13 @@ static void refused(const tl_cell_type *type, const void *options, tl_rnn_config
 static void bad_configurations_are_refused_in_words(void **state)
 {
     (void)state;
-    const char *projected = "its outputs cannot be projected: projection must be 0";
     const char *alpha = "alpha must lie between 0 and 1, or be 0 for 0.95";
     const double alphas[] = {1, -0.5, 1.5, NAN};
     for (int k = 0; k < COUNT_OF(cases); k++) {
         const tl_cell_type *type = cases[k].type;
         if (cases[k].shapes[0][0] != 'P')
-            refused(type, cases[k].options, (tl_rnn_config){.projection = 2}, projected);
+            refused(type, cases[k].options, (tl_rnn_config){.projection = 2},
+                    "they have no projection");
         if (cases[k].scans)
             refused(type, cases[k].options, (tl_rnn_config){.drop_connect = 0.1},
                     "it has no recurrent weights for drop_connect to drop");

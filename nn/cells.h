@@ -83,7 +83,8 @@ TL_API extern const tl_cell_type tl_mgu_cell;
  *
  * One op for all steps (tl_linear_recurrence), where nothing is to happen between them; the same
  * numbers to rounding. There is no recurrent weight, so drop_connect is refused, and for SRU and QRNN,
- * whose h is only what comes out, recurrent_dropout: zoneout[1] is the noise on their memory. */
+ * whose h is only what comes out, recurrent_dropout: zoneout[1] is the noise on their memory. It acts
+ * between steps; the h of a step is computed from the c that was not held back. */
 
 /* f, r = sigmoid(..); c' = f c + (1-f) W x; h' = r g(c') + (1-r) x. States h, c. weight_ih [H,I] is W,
  * weight_fr [2H,I] and bias_fr [2H]: f, r; weight_highway [H,I], in layers with I != H, makes the last

@@ -30,7 +30,7 @@ static tl_var last_of(const tl_cell_call *c, tl_var x)
 
 /* ---- SRU --------------------------------------------------------------------------------- *
  *
- * The first version's: gates that see no state. From the second version on f and r also see v c, and
+ * The first version's: gates that see no state. In later ones (EMNLP 2018) f and r also see v c, and
  * then only the products can be had for all steps at once. */
 
 typedef struct sru {

@@ -239,7 +239,9 @@ static tl_param *add(tl_params *params, const tl_rnn_config *c, const char *name
 static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
 {
     const tl_rnn_config *c = &rnn->config;
-    unsigned features = c->cell->features ? c->cell->features(c, c->options) : 0;
+    tl_rnn_config of_layer = *c;
+    of_layer.input = layer_input(c, layer);
+    unsigned features = c->cell->features ? c->cell->features(&of_layer, c->options) : 0;
     tl_param **weight = &rnn->weight[(layer * rnn->directions + direction) * rnn->weights];
     for (int k = 0; k < rnn->weights; k++) {
         const tl_cell_weight *w = &c->cell->weights[k];

@@ -399,10 +399,18 @@ static bool can_scan(const lane *l)
     bool zoneout = false;
     for (int k = 0; k < TL_MOST_STATES; k++)
         zoneout = zoneout || c->zoneout[k] > 0;
-    return type_of(l)->scan && !l->backwards && !zoneout && tl_is_none(l->recurrent) &&
-           l->u->shortest == l->u->T && tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) &&
-           !l->u->handles && !l->rebind && !(step_of(l) && c->sequential) &&
-           !(c->composed && type_of(l)->composed);
+    return type_of(l)->scan && !zoneout && tl_is_none(l->recurrent) && l->u->shortest == l->u->T &&
+           tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) && !l->u->handles && !l->rebind &&
+           !(step_of(l) && c->sequential) && !(c->composed && type_of(l)->composed);
+}
+
+static tl_var run_scan(lane *l, tl_var inputs, tl_var *state)
+{
+    tl_tape *t = l->u->t;
+    const int time = 0;
+    if (!l->backwards)
+        return type_of(l)->scan(&l->call, inputs, state);
+    return tl_flip(t, type_of(l)->scan(&l->call, tl_flip(t, inputs, 1, &time), state), 1, &time);
 }
 
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)
@@ -412,12 +420,13 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
         return tl_poison(u->t);
     tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
     if (good(u) && can_scan(l))
-        return type_of(l)->scan(&l->call, inputs, state);
+        return run_scan(l, inputs, state);
     if (!step_of(l)) {
-        tl_tape_fail(u->t, TL_ERR_ARGUMENT,
-                     "unroll: %s cell has no step, only a scan: forwards, all rows of one length, and "
-                     "nothing between the steps",
-                     type_of(l)->name);
+        tl_tape_fail(
+            u->t, TL_ERR_ARGUMENT,
+            "unroll: %s cell has no step, only a scan: all rows of one length, nothing between the "
+            "steps",
+            type_of(l)->name);
         return tl_poison(u->t);
     }
     tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);

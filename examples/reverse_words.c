@@ -1,10 +1,10 @@
 /* reverse_words.c - an encoder-decoder with attention learns to write words backwards.
  *
- *     t  a  p  e                          p  a  t  .
- *     |  |  |  |                          |  |  |  |          the letters it writes
- *     h->h->h->h --- the last state --->  s->s->s->s ..
- *     |  |  |  |                          ^  ^  ^  ^
- *     +--+--+--+--- attention: which h? --+--+--+--+
+ *     t  a  p  e                          e  p  a  t  .       the letters it writes
+ *     |  |  |  |                          |  |  |  |  |
+ *     h->h->h->h --- the last state --->  s->s->s->s->s
+ *     |  |  |  |                          ^  ^  ^  ^  ^
+ *     +--+--+--+--- attention: which h? --+--+--+--+--+
  *
  * The encoder reads a word and leaves an output for every letter. The decoder starts from the encoder's
  * last state and writes one letter after the other; before each it looks at all outputs, weighs them,
@@ -12,10 +12,10 @@
  * the letter it wrote last is the right one (teacher forcing), and now and then its own (scheduled
  * sampling), so that a mistake does not throw it off later.
  *
- * Then it gets words it has never seen, and writes alone: greedily, and with a beam, whose total is
- * never the worse one here. At last the weights of the attention are printed as a picture, a row for
- * each letter written, a column for each letter read: what it has found out by itself is the diagonal
- * that runs the wrong way.
+ * Then it gets new words and writes alone: greedily, the likeliest letter each time, and with a beam,
+ * which keeps four beginnings and so can take back a bad one. At last the weights of the attention are
+ * printed as a picture, a row for each letter written, a column for each letter read: what it has found
+ * out by itself is the diagonal that runs the wrong way.
  *
  *     reverse_words [updates [hidden]]         400 and 32 unless given
  *
@@ -30,7 +30,7 @@ enum {
     LETTERS = 10, /* a..j; token 0 is the end, and what the decoder starts from */
     V = LETTERS + 1,
     SHORTEST = 3,
-    LONGEST = 6,
+    LONGEST = 5,
     L = LONGEST + 1, /* the letters and the end */
     B = 48,
     EMBEDDING = 12,

@@ -157,6 +157,8 @@ static bool tokens_fit(tl_tape *t, tl_var tokens, int ndim, const char *shape)
 tl_var tl_decoder_step(tl_tape *t, const tl_decoder *decoder, tl_var token, tl_var *state,
                        const tl_attention_memory *memory, tl_var *weights)
 {
+    if (weights)
+        *weights = decoder->config.attend ? tl_poison(t) : TL_NONE;
     if (!can_begin(t, decoder, memory) || !tokens_fit(t, token, 1, "[B]"))
         return tl_poison(t);
     tl_var x = tl_embedding(t, token, &decoder->embedding);
@@ -261,6 +263,8 @@ tl_var tl_decoder_run(tl_tape *t, const tl_decoder *decoder, tl_var tokens, tl_v
                  .m = memory,
                  .tokens = tokens,
                  .state = state};
+    if (r.o->weights)
+        *r.o->weights = decoder->config.attend ? tl_poison(t) : TL_NONE;
     if (!can_begin(t, decoder, memory) || !tokens_fit(t, tokens, 2, "[L,B] with L >= 1"))
         return tl_poison(t);
     if (!(r.o->own >= 0 && r.o->own <= 1)) {

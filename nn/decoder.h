@@ -61,7 +61,8 @@ typedef struct tl_decoder_options {
      * tl_tape_random's, so that a seed settles it. */
     double own;
     const tl_sampling *draw;
-    tl_var *weights; /* the attention's, [L,B,T]; NULL: not wanted */
+    tl_var *weights; /* the attention's, [L,B,T], or TL_NONE where there is none; NULL: not
+ wanted */
 } tl_decoder_options;
 
 /* One step. token: i64 [B]; state: tl_rnn_states of decoder->rnn, as for tl_unroll; memory: NULL

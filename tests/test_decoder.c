@@ -47,7 +47,7 @@ static void set_up(fixture *f, const variant *v, uint64_t seed)
     assert_string_equal(f->params->error.message, "");
     for (int k = 0; k < f->params->count; k++) /* no symmetry, and no state that is learned to be 0 */
         for (int64_t i = 0; i < f->params->entry[k]->value->layout.count; i++)
-            tl_tensor_set(f->params->entry[k]->value, i, dice_real(&d, -0.8, 0.8));
+            tl_tensor_set(f->params->entry[k]->value, i, dice_real(&d, -1.3, 1.3));
     f->t = tl_tape_new(&(tl_tape_config){.seed = seed});
     f->outputs = random_tensor(&d, TL_F64, TL_SHAPE(T, B, P), -2, 2);
 }
@@ -133,6 +133,22 @@ static void a_step_is_the_equations(void **unused)
     tear_down(&f);
 }
 
+/* Without states it begins from the learned ones, and asks the memory with them. */
+static void it_begins_from_learned_states(void **unused)
+{
+    (void)unused;
+    fixture f;
+    set_up(&f, &variants[3], 1);
+    tl_attention_memory m = memory_of(&f);
+    const tl_param *learned = tl_params_find(f.params, "decoder.rnn.h0_l0");
+    assert_non_null(learned);
+    tl_var state = tl_expand(f.t, tl_use(f.t, learned), TL_SHAPE(B, H));
+    tl_var in = tl_constant_from(f.t, TL_I64, TL_SHAPE(L, B), given);
+    tl_var y = tl_decoder_run(f.t, &f.decoder, in, &state, &m, NULL);
+    assert_vars(f.t, run(&f, given, NULL), y, 0);
+    tear_down(&f);
+}
+
 static tl_var teacher_forced(tl_tape *t, const tl_var *in, void *context)
 {
     fixture *f = context;
@@ -208,6 +224,7 @@ static void with_probability_1_it_never_sees_the_targets(void **unused)
 static void its_own_tokens_are_the_greedy_ones(void **unused)
 {
     (void)unused;
+    int changes = 0;
     for (int k = 0; k < COUNT_OF(variants); k++) {
         fixture f;
         tl_var state[9] = {TL_NONE};
@@ -221,10 +238,13 @@ static void its_own_tokens_are_the_greedy_ones(void **unused)
         assert_int_equal(tl_decode_greedy(f.t, &model, &task, &out), TL_OK);
         for (int64_t i = 0; i < L * B; i++)
             assert_int_equal(out.token[i % B * L + i / B], tl_tensor_get(own, i));
+        for (int64_t i = B; i < L * B; i++)
+            changes += tl_tensor_get(own, i) != tl_tensor_get(own, i - B);
         tl_decoded_free(&out);
         tl_tensor_release(own);
         tear_down(&f);
     }
+    assert_true(changes > 3); /* else the test says less than it seems to */
 }
 
 /* Two steps of many rows that begin alike: the logits of the second tell which token was read. */
@@ -426,6 +446,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_is_its_steps),
         cmocka_unit_test(a_step_is_the_equations),
+        cmocka_unit_test(it_begins_from_learned_states),
         cmocka_unit_test(derivatives_are_right),
         cmocka_unit_test(with_probability_0_it_is_teacher_forcing),
         cmocka_unit_test(with_probability_1_it_never_sees_the_targets),

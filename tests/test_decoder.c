@@ -392,6 +392,76 @@ static void a_beam_keeps_states_and_sequences_together(void **unused)
     }
 }
 
+/* ---- without memory ---------------------------------------------------------------------- */
+
+/* The library takes its memory from aligned_alloc: the n-th one from now fails, and all that follow. */
+static long fails_at;
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    void *pointer = NULL;
+    if ((fails_at && !--fails_at && (fails_at = 1)) || posix_memalign(&pointer, alignment, bytes) != 0)
+        return NULL;
+    return pointer;
+}
+
+/* Builds, runs, draws and searches; the first status that is not TL_OK. */
+static tl_status everything(tl_tape *t, tl_params *params, tl_decoder *d)
+{
+    const tl_sampling sampling = {.temperature = 1, .top_k = 3, .top_p = 0.9};
+    tl_decoder_init(d, params,
+                    &(tl_decoder_config){.rnn = {.cell = &tl_lstm_cell, .hidden = H, .layers = 2},
+                                         .words = V,
+                                         .size = E,
+                                         .attend = true,
+                                         .attention = {.kind = TL_ATTEND_ADDITIVE, .key = P},
+                                         .readout = E,
+                                         .tied = true});
+    if (tl_params_status(params) != TL_OK)
+        return tl_params_status(params);
+    for (int way = 0; way < 3; way++) {
+        tl_var state[7] = {TL_NONE}, weights;
+        tl_decoded out = {0};
+        tl_decode_task task = {.rows = B, .first = given, .steps = 18, .end = 1};
+        tl_var h = tl_full(t, TL_F64, TL_SHAPE(T, B, P), 0.5);
+        tl_attention_memory m = tl_attention_begin(t, &d->attention, h, lengths);
+        tl_decode_model model = tl_decoder_model(d, state, &m);
+        tl_var tokens = tl_constant_from(t, TL_I64, TL_SHAPE(L, B), given);
+        tl_decoder_run(t, d, tokens, NULL, &m,
+                       &(tl_decoder_options){.own = 0.5, .draw = &sampling, .weights = &weights});
+        tl_status status = way == 0   ? tl_decode_greedy(t, &model, &task, &out)
+                           : way == 1 ? tl_decode_sample(t, &model, &task, &sampling, &out)
+                                      : tl_decode_beam(t, &model, &task, &(tl_beam){3, 0.6}, &out);
+        assert_int_equal(status, tl_tape_status(t));
+        assert_true((status == TL_OK) == (out.token != NULL));
+        tl_decoded_free(&out);
+        if (status != TL_OK)
+            return status;
+    }
+    return TL_OK;
+}
+
+static void every_allocation_may_fail(void **unused)
+{
+    (void)unused;
+    tl_status status = TL_ERR_MEMORY;
+    long n = 0;
+    while (status != TL_OK) {
+        tl_decoder d = {0};
+        fails_at = ++n;
+        tl_params *params = tl_params_new(TL_F64, 1);
+        tl_tape *t = tl_tape_new(NULL);
+        status = params && t ? everything(t, params, &d) : TL_ERR_MEMORY;
+        fails_at = 0;
+        if (status != TL_OK)
+            assert_int_equal(status, TL_ERR_MEMORY);
+        tl_decoder_free(&d);
+        tl_params_free(params);
+        tl_tape_free(t);
+    }
+    assert_true(n > 50);
+}
+
 /* ---- in words --------------------------------------------------------------------------- */
 
 static void check_refused(tl_decoder_config config, const char *message)
@@ -455,6 +525,7 @@ int main(void)
         cmocka_unit_test(schedules_are_those_of_the_paper),
         cmocka_unit_test(tied_weights_have_one_gradient),
         cmocka_unit_test(a_beam_keeps_states_and_sequences_together),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(mistakes_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

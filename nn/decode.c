@@ -145,8 +145,6 @@ static tl_status finish(decoding *d, tl_decoded *out)
     tl_system_give(d->parent);
     tl_system_give(d->over);
     tl_system_give(d->log_p);
-    for (int k = 0; d->width > 1 && good(d) && k < d->m->states + d->m->constants; k++)
-        d->m->state[k] = TL_NONE;
     restart(d);
     if (!good(d))
         tl_decoded_free(out);
@@ -486,6 +484,8 @@ static tl_status finish_search(beam_search *s)
     tl_system_give(s->log_p);
     tl_system_give(s->best);
     tl_system_give(s->found);
+    for (int k = 0; good(&s->d) && k < s->d.m->states + s->d.m->constants; k++)
+        s->d.m->state[k] = TL_NONE; /* those of a beam go on from no one sequence */
     return finish(&s->d, s->out);
 }
 

@@ -79,6 +79,8 @@ static tl_status run_history(tl_tape *t, int64_t rows, int64_t from, int64_t ste
     tl_status status = beam ? tl_decode_beam(t, &m, &task, beam, out) //
                             : tl_decode_greedy(t, &m, &task, out);
     assert_ok(t);
+    for (int k = 0; k < 2; k++)
+        assert_int_equal(tl_is_none(state[k]), beam != NULL);
     assert_true(calls <= steps);
     return status;
 }

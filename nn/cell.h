@@ -111,7 +111,8 @@ typedef struct tl_cell_type {
      */
     void (*begin)(const tl_cell_call *c, void *weights);
     /* Optional: what does not depend on the recurrence, for all steps in one go. x: [T,B,I]; the
-     * result's [T,B,..] reaches `step` one time slice at a time in place of x. */
+     * result's [T,B,..] reaches `step` one time slice at a time in place of x. Each time by itself:
+     * where weights are untied (tl_untie) it is called step by step, with [1,B,I]. */
     tl_var (*input)(const tl_cell_call *c, tl_var x);
     /* Optional: all steps at once, for recurrences that are linear in the state. x: what `input` made,
      * in the direction of reading: turned round in time for the backward one; returns all outputs

@@ -39,7 +39,7 @@ typedef struct lane {
     tl_layout shape[TL_MOST_STATES];
     tl_var recurrent; /* what state 0 is multiplied by before each step; TL_NONE: nothing */
     tl_var *mask;     /* of DropConnect, by weight, once it is drawn */
-    bool rebind;      /* some weight is untied: it is taken anew at every step */
+    bool by_step;     /* some weight is untied: each step takes the weights, and its input, by itself */
 } lane;
 
 static const tl_cell_type *type_of(const lane *l)
@@ -239,10 +239,19 @@ static void bind(lane *l)
         if (weight[k] && w->recurrent && l->u->o->training && rnn->config.drop_connect > 0)
             v = drop_some(l, k, v);
         memcpy((char *)l->weights + w->offset, &v, sizeof v);
-        l->rebind = l->rebind || (weight[k] && tl_untied_uses(t, weight[k]->value, 0, NULL));
     }
     if (type_of(l)->begin && good(l->u))
         type_of(l)->begin(&l->call, l->weights);
+}
+
+static bool has_untied(const lane *l)
+{
+    const tl_rnn *rnn = l->u->rnn;
+    tl_param **weight = &rnn->weight[(l->layer * rnn->directions + l->direction) * rnn->weights];
+    for (int k = 0; k < rnn->weights; k++)
+        if (weight[k] && tl_is_untied(l->u->t, weight[k]->value))
+            return true;
+    return false;
 }
 
 static bool describe_lane(lane *l)
@@ -263,6 +272,7 @@ static bool describe_lane(lane *l)
                              .hidden = c->hidden,
                              .output = tl_rnn_output(l->u->rnn) / l->u->rnn->directions};
     lay_out_states(l);
+    l->by_step = has_untied(l);
     return l->weights && l->mask;
 }
 
@@ -270,7 +280,7 @@ static bool begin_lane(lane *l, tl_var *state)
 {
     const tl_rnn_config *c = &l->u->rnn->config;
     begin_states(l, state);
-    if (good(l->u))
+    if (good(l->u) && !l->by_step)
         bind(l);
     if (l->u->o->training && c->recurrent_dropout > 0)
         l->recurrent = noise(l->u, c->recurrent_dropout, l->shape[0].ndim, l->shape[0].shape);
@@ -365,6 +375,21 @@ static cell_step *step_of(const lane *l)
     return l->u->rnn->config.composed && type_of(l)->composed ? type_of(l)->composed : type_of(l)->step;
 }
 
+static tl_var all_inputs(const lane *l, tl_var x)
+{
+    return type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
+}
+
+static tl_var input_of(lane *l, tl_var inputs, int64_t step)
+{
+    tl_tape *t = l->u->t;
+    if (l->by_step)
+        bind(l);
+    if (!l->by_step || !type_of(l)->input)
+        return tl_select(t, inputs, 0, step);
+    return tl_select(t, all_inputs(l, tl_slice(t, inputs, 0, step, step + 1, 1)), 0, 0);
+}
+
 static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int64_t count)
 {
     unrolling *u = l->u;
@@ -372,9 +397,7 @@ static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int6
     size_t states = (size_t)u->rnn->states * sizeof *state;
     tl_scope_begin(u->t, "step", step);
     l->call.step = step;
-    if (l->rebind && count)
-        bind(l);
-    tl_var x = tl_select(u->t, inputs, 0, step);
+    tl_var x = input_of(l, inputs, step);
     memcpy(came, state, states);
     cut(l, step, state);
     memcpy(before, state, states);
@@ -400,7 +423,7 @@ static bool can_scan(const lane *l)
     for (int k = 0; k < TL_MOST_STATES; k++)
         zoneout = zoneout || c->zoneout[k] > 0;
     return type_of(l)->scan && !zoneout && tl_is_none(l->recurrent) && l->u->shortest == l->u->T &&
-           tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) && !l->u->handles && !l->rebind &&
+           tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) && !l->u->handles && !l->by_step &&
            !(step_of(l) && c->sequential) && !(c->composed && type_of(l)->composed);
 }
 
@@ -418,7 +441,7 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     unrolling *u = l->u;
     if (!describe_lane(l) || !begin_lane(l, state))
         return tl_poison(u->t);
-    tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
+    tl_var inputs = l->by_step ? x : all_inputs(l, x);
     if (good(u) && can_scan(l))
         return run_scan(l, inputs, state);
     if (!step_of(l)) {

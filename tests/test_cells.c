@@ -34,7 +34,8 @@ static const struct {
 } forms[] = {
     {"elman", {.cell = &tl_elman_cell}},
     {"elman, no bias", {.cell = &tl_elman_cell, .no_bias = true}},
-    {"elman, softsign", {.cell = &tl_elman_cell, .options = &(const tl_elman_options){.activation = softsign}}},
+    {"elman, softsign",
+     {.cell = &tl_elman_cell, .options = &(const tl_elman_options){.activation = softsign}}},
     {"lstm", {.cell = &tl_lstm_cell}},
     {"lstm, no bias", {.cell = &tl_lstm_cell, .no_bias = true}},
     {"lstm, composed", {.cell = &tl_lstm_cell, .composed = true}},

@@ -401,6 +401,30 @@ static void finish_leaves(tl_tape *t)
     t->walk.leaves.count = 0;
 }
 
+/* Leaves among those that were recorded for this stretch alone are about to be forgotten. */
+static void drop_leaves(tl_tape *t, uint32_t from)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < t->walk.leaves.count; i++)
+        if (t->walk.leaves.id[i] < from)
+            t->walk.leaves.id[kept++] = t->walk.leaves.id[i];
+    t->walk.leaves.count = kept;
+}
+
+void tl_walk_stretch(tl_tape *t, uint32_t from, int count, const tl_var *output, const tl_var *seed)
+{
+    uint32_t at = t->walk.node, end = t->nodes.count;
+    for (int k = 0; k < count && !t->error.status; k++)
+        if (tl_needs_gradient(t, output[k]))
+            accumulate(t, output[k].id, seed[k]);
+    for (uint32_t id = end; !t->error.status && id-- > from;)
+        if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)
+            walk_node(t, id);
+    if (!t->walk.create_graph)
+        drop_leaves(t, from);
+    t->walk.node = at;
+}
+
 /* Walks back from `from`, whose gradient is `seed`. */
 static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
 {

@@ -26,7 +26,7 @@ void tl_hook_gradient(tl_tape *t, tl_var v, tl_hook *hook, void *context)
     tl_node *n = recorded_node(t, v, "hook_gradient");
     if (!n)
         return;
-    tl_hook_entry *entry = tl_arena_get(&t->arena, sizeof *entry);
+    tl_hook_entry *entry = tl_arena_get(&t->lasting, sizeof *entry);
     if (!entry) {
         tl_tape_no_memory(t);
         return;

@@ -62,8 +62,8 @@ typedef struct tl_dump_options {
 
 /* Text: a line a variable. JSON: {"nodes": [{"id", "op", "inputs", "dtype", "shape", "scope", "bytes",
  * "needs_gradient", and where they exist "name", "attributes", "gradient_norm" (null: not finite)},
- * ...]}. DOT: for Graphviz, with a cluster for each scope. NULL options: text. TL_ERR_IO when the stream
- * does not take it. */
+ * ...]}. DOT: for Graphviz, with a cluster for each scope. NULL options: text. TL_ERR_IO when the
+ * stream does not take it. */
 TL_API tl_status tl_dump(tl_tape *t, FILE *stream, const tl_dump_options *options);
 
 /* ---- structure as a number -------------------------------------------------------------- */

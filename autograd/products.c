@@ -31,7 +31,7 @@ static tl_matrix weight_matrix(const tl_node *w, bool transposed)
 const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
 {
     static const tl_packed met_once; /* a mark: only its address counts */
-    if (weight.id & TL_LOOSE)
+    if ((weight.id & TL_LOOSE) || weight.id >= t->again)
         return NULL;
     uint64_t key = ((uint64_t)weight.id << 1 | (transposed ? 1 : 0)) + 1;
     tl_packed *packed = tl_map_find(&t->packed, key);
@@ -44,8 +44,8 @@ const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
     }
     tl_dtype dtype = (tl_dtype)w->dtype;
     tl_matrix m = weight_matrix(w, transposed);
-    void *data = tl_arena_get(&t->arena, tl_packed_bytes(dtype, m.rows, m.cols));
-    packed = tl_arena_get(&t->arena, sizeof *packed);
+    void *data = tl_arena_get(&t->lasting, tl_packed_bytes(dtype, m.rows, m.cols));
+    packed = tl_arena_get(&t->lasting, sizeof *packed);
     if (!data || !packed) {
         tl_tape_no_memory(t);
         return NULL;

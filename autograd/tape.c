@@ -25,6 +25,8 @@ tl_tape *tl_tape_new(const tl_tape_config *config)
     t->memory.limit = config->memory;
     t->generation = 1;
     tl_arena_init(&t->arena, &t->memory);
+    tl_arena_init(&t->lasting, &t->memory);
+    t->again = UINT32_MAX;
     tl_pool_init(&t->pool, &t->memory);
     t->seed = config->seed;
     t->random = tl_random_seed(config->seed);
@@ -73,6 +75,7 @@ void tl_tape_free(tl_tape *t)
     tl_memory_give(&t->memory, t->held, t->held_capacity * sizeof *t->held);
     tl_memory_give(&t->memory, t->panels, t->panel_capacity * sizeof *t->panels);
     tl_arena_free(&t->arena);
+    tl_arena_free(&t->lasting);
     tl_pool_free(&t->pool);
     tl_blas_free(t->blas);
     tl_threads_free(t->team);
@@ -105,9 +108,46 @@ void tl_tape_reset(tl_tape *t)
     t->observe &= ~(unsigned)OBSERVE_CHANGES;
     t->scopes.count = t->scopes.current = 0;
     tl_arena_reset(&t->arena);
+    tl_arena_reset(&t->lasting);
+    t->again = UINT32_MAX;
     t->generation++;
     t->error.status = TL_OK;
     t->error.message[0] = 0;
+}
+
+tl_tape_mark tl_tape_mark_here(const tl_tape *t)
+{
+    return (tl_tape_mark){.nodes = t->nodes.count,
+                          .scopes = t->scopes.count,
+                          .held = t->held_count,
+                          .leaves = t->leaves.count,
+                          .untied = t->untied_count,
+                          .arena = tl_arena_mark_here(&t->arena)};
+}
+
+/* What a node holds beside its place in the arena. */
+static void let_go(tl_tape *t, tl_node *n)
+{
+    for (uint32_t k = 0; k < n->count; k++)
+        tl_loose_release(t, tl_node_inputs(n)[k]);
+    if (n->gradient)
+        tl_loose_release(t, n->gradient - 1);
+    if (n->kept)
+        tl_loose_release(t, n->kept - 1);
+}
+
+void tl_tape_rewind(tl_tape *t, const tl_tape_mark *mark)
+{
+    if (t->error.status || t->leaves.count != mark->leaves)
+        return;
+    for (uint32_t id = mark->nodes; id < t->nodes.count; id++)
+        let_go(t, tl_node_at(t, id));
+    while (t->held_count > mark->held)
+        tl_tensor_release(t->held[--t->held_count].tensor);
+    t->nodes.count = mark->nodes;
+    t->scopes.count = mark->scopes;
+    t->untied_count = mark->untied;
+    tl_arena_release(&t->arena, mark->arena);
 }
 
 tl_status tl_tape_restart(tl_tape *t, int count, tl_var *keep)
@@ -325,7 +365,7 @@ const tl_layout *tl_tape_layout(tl_tape *t, const tl_layout *layout)
             memcmp(known->stride, layout->stride, dims) == 0)
             return known;
     }
-    tl_layout *copy = tl_arena_get(&t->arena, sizeof *copy);
+    tl_layout *copy = tl_arena_get(&t->lasting, sizeof *copy);
     if (!copy) {
         tl_tape_no_memory(t);
         return NULL;
@@ -434,7 +474,7 @@ tl_var tl_full(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape, doubl
 static tl_var new_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient, bool wants)
 {
     uint32_t id;
-    tl_leaf_info *leaf = tl_arena_get(&t->arena, sizeof *leaf);
+    tl_leaf_info *leaf = tl_arena_get(&t->lasting, sizeof *leaf);
     if (!leaf) {
         tl_tape_no_memory(t);
         return tl_poison(t);

@@ -168,14 +168,18 @@ struct tl_tape {
     uint32_t first_free; /* loose node, + 1; 0: none */
     tl_id_list recent;   /* loose nodes to look at when the region ends */
     tl_id_list regions;  /* where in `recent` the user's regions begin */
-    tl_arena arena;
+    tl_arena arena;      /* values, attributes: in the order of recording */
+    tl_arena lasting;    /* what a stretch that is recorded again must leave in place: layouts, packed
+                            weights */
     tl_pool pool;
     tl_memory memory;
     tl_map_table layouts, leaves, packed;
     tl_map_table hooks, stopped, names, untied; /* by id; `untied` by tensor */
     tl_map_table profile;                       /* op -> tl_profile_line; survives a reset */
     unsigned observe;                           /* OBSERVE_..., survives a reset */
-    bool watch;                                 /* hash what is held; survives a reset */
+    uint32_t
+        again;  /* variables from here on are recorded for a derivative only; UINT32_MAX: none are */
+    bool watch; /* hash what is held; survives a reset */
     tl_scope_list scopes;
     tl_held *held;
     uint32_t held_count, held_capacity;
@@ -184,6 +188,7 @@ struct tl_tape {
     tl_panel *panels;
     uint32_t panel_count, panel_capacity;
     tl_walk walk;
+    uint64_t recomputed; /* steps of chains, see chain.c */
     tl_threads *team;
     tl_blas *blas;
     tl_random random;
@@ -254,7 +259,24 @@ tl_node *tl_record_value(tl_tape *t, tl_dtype dtype, const tl_layout *layout, vo
 /* Appends the current scope to a message: " (layer 0, step 3)". */
 void tl_scope_text(const tl_tape *t, uint32_t scope, size_t size, char *text);
 
+/* ---- going back to an earlier length, tape.c --------------------------------------------- */
+
+typedef struct tl_tape_mark {
+    uint32_t nodes, scopes, held, leaves, untied;
+    tl_arena_mark arena;
+} tl_tape_mark;
+
+tl_tape_mark tl_tape_mark_here(const tl_tape *t);
+/* Forgets all that was recorded since; not if tied leaves are among it, which others may know. */
+void tl_tape_rewind(tl_tape *t, const tl_tape_mark *mark);
+
 void *tl_grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size);
+
+/* ---- backward.c ------------------------------------------------------------------------- */
+
+/* Within a walk: adds seed[k] to the gradient of output[k], and walks from the end of the tape back to
+ * variable `from`. */
+void tl_walk_stretch(tl_tape *t, uint32_t from, int count, const tl_var *output, const tl_var *seed);
 
 /* ---- observe.c -------------------------------------------------------------------------- */
 

@@ -70,6 +70,24 @@ void tl_arena_reset(tl_arena *arena)
         enter_chunk(arena, arena->first);
 }
 
+tl_arena_mark tl_arena_mark_here(const tl_arena *arena)
+{
+    return (tl_arena_mark){arena->current, arena->next, arena->end, arena->used};
+}
+
+void tl_arena_release(tl_arena *arena, tl_arena_mark mark)
+{
+    if (!mark.current) {
+        tl_arena_reset(arena);
+        return;
+    }
+    arena->memory->live -= arena->used - mark.used;
+    arena->current = mark.current;
+    arena->next = mark.next;
+    arena->end = mark.end;
+    arena->used = mark.used;
+}
+
 void tl_arena_free(tl_arena *arena)
 {
     arena->memory->live -= arena->used;

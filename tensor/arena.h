@@ -54,6 +54,17 @@ typedef struct tl_arena {
 void tl_arena_init(tl_arena *arena, tl_memory *memory);
 void tl_arena_reset(tl_arena *arena); /* frees nothing, forgets everything */
 void tl_arena_free(tl_arena *arena);
+
+/* Everything handed out after a mark can be taken back at once, in the order of a stack. */
+typedef struct tl_arena_mark {
+    tl_arena_chunk *current;
+    char *next, *end;
+    size_t used;
+} tl_arena_mark;
+
+tl_arena_mark tl_arena_mark_here(const tl_arena *arena);
+void tl_arena_release(tl_arena *arena, tl_arena_mark mark);
+
 void *tl_arena_grow(tl_arena *arena, size_t bytes); /* the slow path of the next one */
 
 static inline void *tl_arena_get(tl_arena *arena, size_t bytes)

@@ -15,7 +15,7 @@ typedef struct tl_unroll_options {
     const int64_t *lengths;
     /* Masks u8 [T,B], or TL_NONE: before step t, rows marked in `reset` begin anew from the initial
      * state (the learned one, or zeros); rows marked in `detach` go on, but no gradient passes. Forward
-     * direction only. */
+     * direction only; refused where there is none (reverse). */
     tl_var reset, detach;
     bool training;               /* dropout, DropConnect and zoneout draw their masks */
     struct tl_unrolled *handles; /* filled in, if given */

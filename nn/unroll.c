@@ -299,7 +299,9 @@ static void cut(const lane *l, int64_t step, tl_var *state)
 {
     const unrolling *u = l->u;
     tl_tape *t = u->t;
-    for (int k = 0; k < u->rnn->states && !l->backwards; k++) {
+    if (l->backwards || (tl_is_none(u->o->reset) && tl_is_none(u->o->detach)))
+        return;
+    for (int k = 0; k < u->rnn->states; k++) {
         if (!tl_is_none(u->o->reset))
             state[k] = tl_where(t, row_mask(l, u->o->reset, step, state[k]), l->first[k], state[k]);
         if (!tl_is_none(u->o->detach))

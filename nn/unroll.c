@@ -188,9 +188,9 @@ static tl_var initial_state(const lane *l, int k)
     const tl_rnn *rnn = l->u->rnn;
     int64_t shape[TL_MAX_DIMS];
     int ndim = state_shape(l, k, shape);
-    if (!rnn->initial)
-        return tl_full(l->u->t, l->u->dtype, ndim, shape, 0);
     tl_param *learned = rnn->initial[(l->layer * rnn->directions + l->direction) * rnn->states + k];
+    if (!learned)
+        return tl_full(l->u->t, l->u->dtype, ndim, shape, type_of(l)->states[k].value);
     return tl_expand(l->u->t, tl_use(l->u->t, learned), ndim, shape);
 }
 

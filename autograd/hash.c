@@ -15,7 +15,7 @@
 
 #include "autograd/tape_impl.h"
 
-enum { UNSEEN = 0, UNRECORDED = UINT32_MAX };
+static const uint32_t UNSEEN = 0, UNRECORDED = UINT32_MAX;
 
 static uint64_t mix(uint64_t hash, const void *data, size_t bytes)
 {

@@ -345,7 +345,8 @@ enum { MOST_NUMBERS = sizeof(lstm) / sizeof(double) };
 
 typedef struct network {
     const char *name, *equations;
-    tl_cell_kind kind;
+    const tl_cell_type *cell;
+    const void *options; /* the cell's */
     int states;
     int parameters;
     struct {
@@ -392,7 +393,7 @@ static void lstm_step(tl_tape *t, const tl_var *w, tl_var x, tl_var *state)
 static const network elman_network = {
     .name = "Elman network",
     .equations = "    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)\n",
-    .kind = TL_ELMAN, .states = 1, .by_hand = elman_by_hand, .step = elman_step,
+    .cell = &tl_elman_cell, .states = 1, .by_hand = elman_by_hand, .step = elman_step,
     .parameters = H0 + 1, .parameter = {PARAMETERS_OF_BOTH(elman)},
     .watched = "W_hh", .watched_row = ROW};
 
@@ -401,7 +402,8 @@ static const network lstm_network = {
     .equations = "    i_t, f_t, o_t = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)   g_t = tanh(same)\n"
                  "    c_t = f_t c_{t-1} + i_t g_t\n"
                  "    h_t = o_t tanh c_t             each gate with its own rows of W_ih, b_ih, W_hh, b_hh\n",
-    .kind = TL_LSTM, .states = 2, .by_hand = lstm_by_hand, .step = lstm_step,
+    .cell = &tl_lstm_cell, .options = &(tl_lstm_options){.forget_bias = 1},
+    .states = 2, .by_hand = lstm_by_hand, .step = lstm_step,
     .parameters = C0 + 1, .parameter = {PARAMETERS_OF_BOTH(lstm), [C0] = {"c_0", "c0", OFFSET(lstm, c0)}},
     .watched = "the forget gate's W_hh", .watched_row = GATE_F * H + ROW};
 /* clang-format on */
@@ -409,7 +411,7 @@ static const network lstm_network = {
 /* The same network in the library's terms. */
 typedef struct model {
     tl_params *params;
-    tl_rnn_module rnn;
+    tl_rnn rnn;
     tl_linear_layer decoder;
     tl_param *parameter[MOST_PARAMETERS];
     int numbers;                /* in theta */
@@ -421,8 +423,9 @@ static tl_status model_init(model *m, const network *n, uint64_t seed)
     *m = (model){.params = tl_params_new(TL_F64, seed)};
     if (!m->params)
         return TL_ERR_MEMORY;
-    tl_rnn_config config = {.kind = n->kind, .input = I, .hidden = H, .layers = 1, .forget_bias = 1};
-    tl_rnn_module_init(&m->rnn, m->params, &config);
+    tl_rnn_config config = {
+        .cell = n->cell, .options = n->options, .input = I, .hidden = H, .layers = 1};
+    tl_rnn_init(&m->rnn, m->params, &config);
     tl_linear_init(&m->decoder, m->params, "decoder.", H, C, true);
     for (int p = H0; p < n->parameters; p++) {
         tl_param *state = tl_params_add(m->params, "", n->parameter[p].name, TL_SHAPE(H));
@@ -442,7 +445,7 @@ static tl_status model_init(model *m, const network *n, uint64_t seed)
 
 static void model_free(model *m)
 {
-    tl_rnn_module_free(&m->rnn);
+    tl_rnn_free(&m->rnn);
     tl_params_free(m->params);
 }
 
@@ -490,7 +493,7 @@ static tl_status by_tape(tl_tape *t, const network *n, const model *m, const seq
     for (int k = 0; k < n->states; k++)
         state[k] = initial_state(t, tl_use(t, m->parameter[H0 + k]));
 
-    tl_var h = tl_unroll(t, &m->rnn.rnn, x, state);
+    tl_var h = tl_unroll(t, &m->rnn, x, state);
     tl_var loss = tl_cross_entropy(t, tl_linear(t, h, &m->decoder), target, TL_REDUCE_MEAN);
     r->loss[TAPE] = tl_item(t, loss);
     r->variables[TAPE] = tl_tape_measure(t).variables;

@@ -40,7 +40,7 @@
 typedef struct model {
     tl_params *params;
     tl_embedding_layer emb;
-    tl_rnn_module rnn;
+    tl_rnn rnn;
     tl_linear_layer out;
     tl_vocabulary vocabulary;
 } model;
@@ -48,7 +48,7 @@ typedef struct model {
 /* x: [T,B] -> logits: [T,B,V]; state: see tl_unroll */
 static tl_var forward(tl_tape *t, const model *m, tl_var x, tl_var *state)
 {
-    tl_var h = tl_unroll(t, &m->rnn.rnn, tl_embedding(t, x, &m->emb), state);
+    tl_var h = tl_unroll(t, &m->rnn, tl_embedding(t, x, &m->emb), state);
     return tl_linear(t, h, &m->out);
 }
 
@@ -57,12 +57,12 @@ static bool build_model(model *m, const options *o)
     tl_rnn_config config = {.input = o->embed, .hidden = o->hidden, .layers = (int)o->layers};
     for (int i = 0; i < CELLS; i++)
         if (strcmp(o->cell, cells[i].name) == 0)
-            config.kind = cells[i].kind;
+            config.cell = cells[i].type;
     m->params = tl_params_new(TL_F32, (uint64_t)o->seed);
     if (!m->params)
         return complain("out of memory");
     tl_embedding_init(&m->emb, m->params, "emb.", m->vocabulary.size, o->embed);
-    tl_rnn_module_init(&m->rnn, m->params, &config);
+    tl_rnn_init(&m->rnn, m->params, &config);
     tl_linear_init(&m->out, m->params, "out.", o->hidden, m->vocabulary.size, true);
     if (tl_params_status(m->params) != TL_OK)
         return complain("%s", m->params->error.message);
@@ -71,7 +71,7 @@ static bool build_model(model *m, const options *o)
 
 static void free_model(model *m)
 {
-    tl_rnn_module_free(&m->rnn);
+    tl_rnn_free(&m->rnn);
     tl_params_free(m->params);
 }
 
@@ -295,7 +295,7 @@ static bool train_epoch(run *r)
     r->steps = 0;
     double began = tl_seconds();
     tl_status status =
-        tl_bptt_run(r->tape, &bptt, r->corpus.train.steps, tl_rnn_states(&r->model.rnn.rnn), state);
+        tl_bptt_run(r->tape, &bptt, r->corpus.train.steps, tl_rnn_states(&r->model.rnn), state);
     r->spent += tl_seconds() - began;
     tl_progress_clear(&r->progress);
     if (status != TL_OK)
@@ -313,7 +313,7 @@ static bool evaluate(run *r, const tl_streams *s, double *mean)
 {
     enum { STRETCH = 256 };
     tl_tape *t = r->tape;
-    int states = tl_rnn_states(&r->model.rnn.rnn);
+    int states = tl_rnn_states(&r->model.rnn);
     tl_var state[MOST_STATES];
     forget_states(state);
     double sum = 0;
@@ -407,7 +407,7 @@ static bool read_on(run *r, int64_t code, tl_var *state, float logits[256])
     tl_array y = tl_value(t, forward(t, &r->model, x, state));
     if (y.data)
         memcpy(logits, y.data, (size_t)y.layout->count * sizeof *logits);
-    tl_tape_restart(t, tl_rnn_states(&r->model.rnn.rnn), state);
+    tl_tape_restart(t, tl_rnn_states(&r->model.rnn), state);
     return tl_tape_status(t) == TL_OK || complain("%s", tl_tape_message(t));
 }
 

@@ -75,8 +75,8 @@ typedef struct row {
 
 static const struct {
     const char *name;
-    tl_cell_kind kind;
-} cells[] = {{"rnn", TL_ELMAN}, {"lstm", TL_LSTM}, {"gru", TL_GRU}};
+    const tl_cell_type *type;
+} cells[] = {{"rnn", &tl_elman_cell}, {"lstm", &tl_lstm_cell}, {"gru", &tl_gru_cell}};
 
 enum { CELLS = sizeof cells / sizeof cells[0] };
 

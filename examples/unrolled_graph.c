@@ -17,10 +17,10 @@
 enum { T = 4, B = 2, I = 3, H = 5 };
 
 /* h' = tanh(W_ih x + b_ih + W_hh h + b_hh), unrolled by the library. */
-static tl_var unrolled(tl_tape *t, const tl_rnn_module *m, tl_tensor *inputs, tl_var *last)
+static tl_var unrolled(tl_tape *t, const tl_rnn *m, tl_tensor *inputs, tl_var *last)
 {
     tl_var state = tl_full(t, TL_F64, TL_SHAPE(B, H), 0);
-    tl_unroll(t, &m->rnn, tl_constant(t, inputs), &state);
+    tl_unroll(t, m, tl_constant(t, inputs), &state);
     *last = state;
     return tl_mean(t, tl_square(t, state));
 }
@@ -33,19 +33,22 @@ static tl_var weight(tl_tape *t, const tl_param *p, bool shared)
 
 /* The same network, four layers, without a loop. What comes from below, a, is one product for all
  * layers. */
-static tl_var by_hand(tl_tape *t, const tl_gates *w, tl_tensor *inputs, bool shared, tl_var *last)
+static tl_var by_hand(tl_tape *t, const tl_rnn *m, tl_tensor *inputs, bool shared, tl_var *last)
 {
+    const tl_param *w_ih = tl_rnn_weight(m, 0, 0, "weight_ih"),
+                   *b_ih = tl_rnn_weight(m, 0, 0, "bias_ih");
+    const tl_param *w_hh = tl_rnn_weight(m, 0, 0, "weight_hh"),
+                   *b_hh = tl_rnn_weight(m, 0, 0, "bias_hh");
     tl_var x = tl_constant(t, inputs);
-    tl_var bias = tl_add(t, tl_use(t, w->input.bias), tl_use(t, w->hidden.bias));
-    tl_var a = tl_linear_op(t, x, tl_use(t, w->input.weight), bias);
+    tl_var a = tl_linear_op(t, x, tl_use(t, w_ih), tl_add(t, tl_use(t, b_ih), tl_use(t, b_hh)));
     tl_var h0 = tl_full(t, TL_F64, TL_SHAPE(B, H), 0);
-    tl_var w1 = weight(t, w->hidden.weight, shared), a1 = tl_select(t, a, 0, 0);
+    tl_var w1 = weight(t, w_hh, shared), a1 = tl_select(t, a, 0, 0);
     tl_var h1 = tl_tanh(t, tl_linear_op(t, h0, w1, a1));
-    tl_var w2 = weight(t, w->hidden.weight, shared), a2 = tl_select(t, a, 0, 1);
+    tl_var w2 = weight(t, w_hh, shared), a2 = tl_select(t, a, 0, 1);
     tl_var h2 = tl_tanh(t, tl_linear_op(t, h1, w2, a2));
-    tl_var w3 = weight(t, w->hidden.weight, shared), a3 = tl_select(t, a, 0, 2);
+    tl_var w3 = weight(t, w_hh, shared), a3 = tl_select(t, a, 0, 2);
     tl_var h3 = tl_tanh(t, tl_linear_op(t, h2, w3, a3));
-    tl_var w4 = weight(t, w->hidden.weight, shared), a4 = tl_select(t, a, 0, 3);
+    tl_var w4 = weight(t, w_hh, shared), a4 = tl_select(t, a, 0, 3);
     tl_var h4 = tl_tanh(t, tl_linear_op(t, h3, w4, a4));
     *last = h4;
     return tl_mean(t, tl_square(t, h4));
@@ -88,7 +91,7 @@ static tl_status draw(tl_tape *t, const char *name)
 typedef enum { UNROLLED, BY_HAND, BY_HAND_UNTIED } form;
 
 /* Records one form of the network, walks it back, draws it; its hash. */
-static uint64_t show(tl_tape *t, form which, const tl_rnn_module *m, tl_tensor *inputs)
+static uint64_t show(tl_tape *t, form which, const tl_rnn *m, tl_tensor *inputs)
 {
     static const char *const title[] = {"unrolled by the library", "written out by hand",
                                         "written out, a weight for each layer"};
@@ -96,7 +99,7 @@ static uint64_t show(tl_tape *t, form which, const tl_rnn_module *m, tl_tensor *
     tl_var last;
     tl_tape_reset(t);
     tl_var loss = which == UNROLLED ? unrolled(t, m, inputs, &last)
-                                    : by_hand(t, m->gates, inputs, which == BY_HAND, &last);
+                                    : by_hand(t, m, inputs, which == BY_HAND, &last);
     tl_keep_gradients(t);
     uint64_t hash = tl_graph_hash(t, 1, &loss, 0, NULL);
     if (tl_backward(t, loss) != TL_OK)
@@ -115,13 +118,13 @@ int main(void)
     tl_params *params = tl_params_new(TL_F64, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_tensor *inputs = tl_tensor_empty(TL_F64, TL_SHAPE(T, B, I), NULL);
-    tl_rnn_module m = {0};
+    tl_rnn m = {0};
     uint64_t hash[3] = {0};
     if (params && t && inputs) {
         tl_random random = tl_random_seed(2);
         tl_random_normal(&random, inputs, 0, 1);
-        tl_rnn_module_init(&m, params,
-                           &(tl_rnn_config){.kind = TL_ELMAN, .input = I, .hidden = H, .layers = 1});
+        tl_rnn_init(&m, params,
+                    &(tl_rnn_config){.cell = &tl_elman_cell, .input = I, .hidden = H, .layers = 1});
         for (form which = UNROLLED; which <= BY_HAND_UNTIED && tl_tape_status(t) == TL_OK; which++)
             hash[which] = show(t, which, &m, inputs);
     }
@@ -132,7 +135,7 @@ int main(void)
         printf("The unrolled network and the feedforward network are the same graph.\n");
     else
         failed = true, printf("FAILED: the hashes are not as they should be.\n");
-    tl_rnn_module_free(&m);
+    tl_rnn_free(&m);
     tl_tensor_release(inputs);
     tl_tape_free(t);
     tl_params_free(params);

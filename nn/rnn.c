@@ -342,6 +342,8 @@ void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config)
         }
         add_between(rnn, params, layer);
     }
+    if (tl_params_status(params) != TL_OK) /* half a network is none */
+        tl_rnn_free(rnn);
 }
 
 void tl_rnn_free(tl_rnn *rnn)
@@ -362,7 +364,7 @@ int tl_rnn_states(const tl_rnn *rnn)
 
 int64_t tl_rnn_output(const tl_rnn *rnn)
 {
-    return rnn->directions * output_size(&rnn->config);
+    return rnn->layer ? rnn->directions * output_size(&rnn->config) : 0;
 }
 
 tl_param *tl_rnn_weight(const tl_rnn *rnn, int layer, int direction, const char *name)

@@ -10,13 +10,13 @@
 #include <cmocka.h>
 
 #include "autograd/ops.h"
-#include "nn/cells.h"
+#include "nn/unroll.h"
 
 enum { T = 6, B = 3, I = 4, H = 5, LAYERS = 2, MOST = 16 };
 
 typedef struct form {
     tl_params *params;
-    tl_rnn_module module;
+    tl_rnn rnn;
     tl_tape *t;
     uint32_t unrolled; /* variables that the network takes */
     tl_var leaf[MOST], y, grad[MOST], grad_of_grad[MOST];
@@ -35,20 +35,20 @@ static tl_tensor *normal(uint64_t seed, int ndim, const int64_t *shape)
 static void build(form *f, bool composed, int threads)
 {
     f->params = tl_params_new(TL_F64, 7);
-    tl_rnn_config config = {.kind = TL_LSTM,
+    tl_rnn_config config = {.cell = &tl_lstm_cell,
+                            .options = &(tl_lstm_options){.forget_bias = 1},
                             .input = I,
                             .hidden = H,
                             .layers = LAYERS,
-                            .forget_bias = 1,
                             .composed = composed};
-    tl_rnn_module_init(&f->module, f->params, &config);
+    tl_rnn_init(&f->rnn, f->params, &config);
     assert_int_equal(tl_params_status(f->params), TL_OK);
     f->t = tl_tape_new(&(tl_tape_config){.threads = threads});
     tl_tensor *x = normal(11, TL_SHAPE(T, B, I)), *w = normal(13, TL_SHAPE(T, B, H));
     tl_var state[2 * LAYERS] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
     for (int k = 0; k < f->params->count; k++)
         f->leaf[k] = tl_use(f->t, f->params->entry[k]);
-    f->y = tl_unroll(f->t, &f->module.rnn, tl_constant(f->t, x), state);
+    f->y = tl_unroll(f->t, &f->rnn, tl_constant(f->t, x), state);
     f->unrolled = tl_tape_measure(f->t).variables;
     tl_var last_c = tl_sum(f->t, tl_square(f->t, state[2 * LAYERS - 1]));
     tl_var loss = tl_add(f->t, tl_sum(f->t, tl_mul(f->t, f->y, tl_constant(f->t, w))), last_c);
@@ -66,7 +66,7 @@ static void build(form *f, bool composed, int threads)
 static void drop(form *f)
 {
     tl_tape_free(f->t);
-    tl_rnn_module_free(&f->module);
+    tl_rnn_free(&f->rnn);
     tl_params_free(f->params);
 }
 

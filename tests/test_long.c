@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "nn/cells.h"
+#include "nn/unroll.h"
 
 #if defined(NDEBUG) && !defined(TEST_SANITIZED)
 enum { STEPS = 1000000 };
@@ -105,25 +105,26 @@ static void elman(tl_tape *t, result *r)
     const double angle = 1e-3, w[4] = {cos(angle), -sin(angle), sin(angle), cos(angle)};
     const double tiny[2] = {1e-9, -2e-9};
     tl_params *params = tl_params_new(TL_F64, 1);
-    tl_rnn_module m;
-    tl_rnn_module_init(&m, params,
-                       &(tl_rnn_config){.kind = TL_ELMAN, .input = 1, .hidden = 2, .layers = 1});
+    tl_rnn m;
+    tl_rnn_init(&m, params,
+                &(tl_rnn_config){.cell = &tl_elman_cell, .input = 1, .hidden = 2, .layers = 1});
     for (int k = 0; k < params->count; k++)
         tl_tensor_fill(params->entry[k]->value, 0);
-    memcpy(params->entry[2]->value->data, w, sizeof w); /* weight_hh_l0 */
+    const tl_param *weight_hh = tl_rnn_weight(&m, 0, 0, "weight_hh");
+    memcpy(weight_hh->value->data, w, sizeof w);
     tl_tensor *h0 = tensor_of(TL_F64, TL_SHAPE(1, 2), tiny),
               *x = tl_tensor_zeros(TL_F64, TL_SHAPE(STEPS / 10, 1, 1), NULL);
     tl_var leaf = tl_leaf(t, h0, NULL), state = leaf;
-    tl_unroll(t, &m.rnn, tl_constant(t, x), &state);
+    tl_unroll(t, &m, tl_constant(t, x), &state);
     tl_backward(t, tl_sum(t, tl_select(t, state, 1, 0)));
     if (tl_tape_status(t) == TL_OK) {
         memcpy(r->grad, tl_value(t, tl_gradient(t, leaf)).data, 2 * sizeof(double));
-        memcpy(r->grad + 2, params->entry[2]->gradient->data, 4 * sizeof(double));
+        memcpy(r->grad + 2, weight_hh->gradient->data, 4 * sizeof(double));
         r->loss = item_at(t, state, 0);
     }
     tl_tensor_release(h0);
     tl_tensor_release(x);
-    tl_rnn_module_free(&m);
+    tl_rnn_free(&m);
     tl_params_free(params);
 }
 

@@ -5,8 +5,9 @@
 #include <unistd.h>
 
 #include "nn/bptt.h"
-#include "nn/cells.h"
+#include "nn/linear.h"
 #include "nn/optim.h"
+#include "nn/unroll.h"
 
 /* ---- the system's allocator, watched ---------------------------------------------------
  *
@@ -101,7 +102,7 @@ enum { T = 9, B = 5, I = 7, H = 12, CLASSES = 11 };
 typedef struct trainer {
     tl_tape *t;
     tl_params *params;
-    tl_rnn_module rnn;
+    tl_rnn rnn;
     tl_linear_layer head;
     tl_optimizer *optimizer;
     tl_tensor *x, *target;
@@ -110,7 +111,7 @@ typedef struct trainer {
 static void trainer_free(trainer *w)
 {
     tl_optimizer_free(w->optimizer);
-    tl_rnn_module_free(&w->rnn);
+    tl_rnn_free(&w->rnn);
     tl_params_free(w->params);
     tl_tensor_release(w->x);
     tl_tensor_release(w->target);
@@ -123,13 +124,13 @@ static tl_status build(trainer *w, const tl_tape_config *config, tl_dtype dtype)
     *w = (trainer){.t = tl_tape_new(config), .params = tl_params_new(dtype, 1)};
     if (!w->t || !w->params)
         return TL_ERR_MEMORY;
-    tl_rnn_module_init(&w->rnn, w->params,
-                       &(tl_rnn_config){.kind = TL_LSTM,
-                                        .input = I,
-                                        .hidden = H,
-                                        .layers = 2,
-                                        .init = TL_RNN_ORTHOGONAL,
-                                        .forget_bias = 1});
+    tl_rnn_init(&w->rnn, w->params,
+                &(tl_rnn_config){.cell = &tl_lstm_cell,
+                                 .options = &(tl_lstm_options){.forget_bias = 1},
+                                 .input = I,
+                                 .hidden = H,
+                                 .layers = 2,
+                                 .init = TL_RNN_ORTHOGONAL});
     tl_linear_init(&w->head, w->params, "head.", H, CLASSES, true);
     if (tl_params_status(w->params) != TL_OK)
         return tl_params_status(w->params);
@@ -149,7 +150,7 @@ static tl_status build(trainer *w, const tl_tape_config *config, tl_dtype dtype)
 static tl_status train(trainer *w, double *loss, tl_var *state)
 {
     tl_zero_gradients(w->params);
-    tl_var y = tl_linear(w->t, tl_unroll(w->t, &w->rnn.rnn, tl_constant(w->t, w->x), state), &w->head);
+    tl_var y = tl_linear(w->t, tl_unroll(w->t, &w->rnn, tl_constant(w->t, w->x), state), &w->head);
     tl_var l = tl_cross_entropy(w->t, y, tl_constant(w->t, w->target), TL_REDUCE_MEAN);
     if (tl_backward(w->t, l) != TL_OK)
         return tl_tape_status(w->t);
@@ -208,7 +209,7 @@ static void other_work_asks_for_no_memory_either(void **state)
     tl_tape_usage before = {0};
     for (int round = 0; round < 4; round++) {
         tl_tape *t = w.t;
-        tl_var x = tl_leaf(t, w.x, NULL), grad, y = tl_unroll(t, &w.rnn.rnn, x, NULL);
+        tl_var x = tl_leaf(t, w.x, NULL), grad, y = tl_unroll(t, &w.rnn, x, NULL);
         tl_keep_gradient(t, y);
         tl_grad(t, tl_sum(t, tl_square(t, y)), TL_NONE, 1, &x, true, &grad);
         tl_no_record_begin(t);

@@ -3,9 +3,10 @@
 
 #include <unistd.h>
 
-#include "nn/cells.h"
 #include "nn/init.h"
+#include "nn/linear.h"
 #include "nn/optim.h"
+#include "nn/unroll.h"
 #include "tensor/io_safetensors.h"
 
 /* ---- parameters ------------------------------------------------------------------------- */
@@ -174,18 +175,18 @@ static void orthogonal_matrices(void **state)
     assert_true(fabs(sum) < 0.12); /* deviation of one: sqrt(1/3), of the mean: 0.029 */
 }
 
-static tl_rnn_module lstm_of(tl_params *params, tl_rnn_init init, double forget_bias, bool no_bias)
+static tl_rnn lstm_of(tl_params *params, tl_rnn_scheme init, double forget_bias, bool no_bias)
 {
-    tl_rnn_module m;
-    tl_rnn_module_init(&m, params,
-                       &(tl_rnn_config){.kind = TL_LSTM,
-                                        .input = 20,
-                                        .hidden = 30,
-                                        .layers = 2,
-                                        .no_bias = no_bias,
-                                        .init = init,
-                                        .forget_bias = forget_bias,
-                                        .prefix = "enc."});
+    tl_rnn m;
+    tl_rnn_init(&m, params,
+                &(tl_rnn_config){.cell = &tl_lstm_cell,
+                                 .options = &(tl_lstm_options){.forget_bias = forget_bias},
+                                 .input = 20,
+                                 .hidden = 30,
+                                 .layers = 2,
+                                 .no_bias = no_bias,
+                                 .init = init,
+                                 .prefix = "enc."});
     assert_int_equal(tl_params_status(params), TL_OK);
     return m;
 }
@@ -211,9 +212,9 @@ static void initial_values_of_a_network(void **state)
     for (int init = TL_RNN_UNIFORM; init <= TL_RNN_ORTHOGONAL; init++) {
         tl_params *p = tl_params_new(TL_F64, 1), *with = tl_params_new(TL_F64, 1),
                   *without = tl_params_new(TL_F64, 1);
-        tl_rnn_module plain = lstm_of(p, (tl_rnn_init)init, 0, false);
-        tl_rnn_module forget = lstm_of(with, (tl_rnn_init)init, 1.5, false);
-        tl_rnn_module bare = lstm_of(without, (tl_rnn_init)init, 1.5, true);
+        tl_rnn plain = lstm_of(p, (tl_rnn_scheme)init, 0, false);
+        tl_rnn forget = lstm_of(with, (tl_rnn_scheme)init, 1.5, false);
+        tl_rnn bare = lstm_of(without, (tl_rnn_scheme)init, 1.5, true);
         assert_int_equal(p->count, 8);
         assert_int_equal(without->count, 4);
         assert_string_equal(p->entry[0]->name, "enc.weight_ih_l0");
@@ -241,9 +242,9 @@ static void initial_values_of_a_network(void **state)
                 assert_near(tl_tensor_get(with->entry[k]->value, i),
                             tl_tensor_get(p->entry[k]->value, i) + (biased ? 1.5 : 0), 1e-15);
             }
-        tl_rnn_module_free(&plain);
-        tl_rnn_module_free(&forget);
-        tl_rnn_module_free(&bare);
+        tl_rnn_free(&plain);
+        tl_rnn_free(&forget);
+        tl_rnn_free(&bare);
         tl_params_free(p);
         tl_params_free(with);
         tl_params_free(without);

@@ -3,49 +3,59 @@
 
 #include "autograd/gradcheck.h"
 #include "nn/bptt.h"
-#include "nn/cells.h"
 
 /* ---- a network and its inputs ----------------------------------------------------------- */
 
+enum { ELMAN, LSTM, GRU, COMPOSED_LSTM, COMPOSED_GRU };
+
 static const struct {
-    tl_cell_kind kind;
+    const tl_cell_type *cell;
     int gates, states;
     const char *name;
     bool composed;
-} kinds[] = {{TL_ELMAN, 1, 1, "elman", false},
-             {TL_LSTM, 4, 2, "lstm", false},
-             {TL_GRU, 3, 1, "gru", false},
-             {TL_LSTM, 4, 2, "composed lstm", true}}; /* the first ones in the order of the enum */
+} kinds[] = {[ELMAN] = {&tl_elman_cell, 1, 1, "elman", false},
+             [LSTM] = {&tl_lstm_cell, 4, 2, "lstm", false},
+             [GRU] = {&tl_gru_cell, 3, 1, "gru", false},
+             [COMPOSED_LSTM] = {&tl_lstm_cell, 4, 2, "composed lstm", true},
+             [COMPOSED_GRU] = {&tl_gru_cell, 3, 1, "composed gru", true}};
 
 typedef struct net {
     tl_params *params;
-    tl_rnn_module module;
+    tl_rnn rnn;
     tl_rnn_config config;
+    int gates;
 } net;
 
-/* which: of kinds, or a tl_cell_kind. */
+/* Larger than the usual initial values, so that nothing is nearly linear. */
+static void fill_with_dice(tl_params *params, uint64_t seed)
+{
+    dice d = dice_of(seed);
+    for (int k = 0; k < params->count; k++)
+        for (int64_t i = 0; i < params->entry[k]->value->layout.count; i++)
+            tl_tensor_set(params->entry[k]->value, i, dice_real(&d, -0.9, 0.9));
+}
+
+/* which: of kinds. */
 static net net_of(int which, int64_t input, int64_t hidden, int layers, bool no_bias)
 {
     net n = {.params = tl_params_new(TL_F64, 5),
-             .config = {.kind = kinds[which].kind,
+             .gates = kinds[which].gates,
+             .config = {.cell = kinds[which].cell,
                         .input = input,
                         .hidden = hidden,
                         .layers = layers,
                         .no_bias = no_bias,
                         .composed = kinds[which].composed}};
     assert_non_null(n.params);
-    tl_rnn_module_init(&n.module, n.params, &n.config);
+    tl_rnn_init(&n.rnn, n.params, &n.config);
     assert_int_equal(tl_params_status(n.params), TL_OK);
-    dice d = dice_of(17); /* larger than the usual initial values, so that nothing is nearly linear */
-    for (int k = 0; k < n.params->count; k++)
-        for (int64_t i = 0; i < n.params->entry[k]->value->layout.count; i++)
-            tl_tensor_set(n.params->entry[k]->value, i, dice_real(&d, -0.9, 0.9));
+    fill_with_dice(n.params, 17);
     return n;
 }
 
 static void net_free(net *n)
 {
-    tl_rnn_module_free(&n->module);
+    tl_rnn_free(&n->rnn);
     tl_params_free(n->params);
 }
 
@@ -72,7 +82,7 @@ static void naive_step(const net *n, int layer, int64_t inputs, const double *x,
 {
     enum { MOST = 64 };
     double from_x[MOST], from_h[MOST], next[MOST];
-    int64_t H = n->config.hidden, rows = kinds[n->config.kind].gates * H;
+    int64_t H = n->config.hidden, rows = n->gates * H;
     assert_true(rows <= MOST);
     for (int64_t r = 0; r < rows; r++) {
         from_x[r] = parameter(n, "bias_ih", layer, r);
@@ -84,9 +94,9 @@ static void naive_step(const net *n, int layer, int64_t inputs, const double *x,
     }
     for (int64_t j = 0; j < H; j++) {
         double a = from_x[j] + from_h[j];
-        if (n->config.kind == TL_ELMAN)
+        if (n->config.cell == &tl_elman_cell)
             next[j] = tanh(a);
-        else if (n->config.kind == TL_LSTM) {
+        else if (n->config.cell == &tl_lstm_cell) {
             double f = squash(from_x[H + j] + from_h[H + j]),
                    g = tanh(from_x[2 * H + j] + from_h[2 * H + j]);
             c[j] = f * c[j] + squash(a) * g;
@@ -136,7 +146,7 @@ static void outputs_and_states_are_the_equations(void **state)
                           *start[2 * MOST_LAYERS];
                 double expected[MOST_LAYERS * 2 * B * H] = {0}, y_expected[T * B * H];
                 tl_var v[2 * MOST_LAYERS];
-                int states = tl_rnn_states(&n.module.rnn);
+                int states = tl_rnn_states(&n.rnn);
                 assert_int_equal(states, layers * kinds[k].states);
                 for (int s = 0; s < states; s++) {
                     start[s] = random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1);
@@ -146,7 +156,7 @@ static void outputs_and_states_are_the_equations(void **state)
                         expected[at * B * H + i] = tl_tensor_get(start[s], i);
                 }
                 naive_unroll(&n, x, expected, y_expected);
-                tl_var y = tl_unroll(t, &n.module.rnn, tl_constant(t, x), v);
+                tl_var y = tl_unroll(t, &n.rnn, tl_constant(t, x), v);
                 assert_ok(t);
                 assert_shape(t, y, "[5,3,6]");
                 assert_value(t, y, y_expected, 1e-13);
@@ -157,7 +167,7 @@ static void outputs_and_states_are_the_equations(void **state)
                     tl_tensor_release(start[s]);
                 }
                 if (!given) /* nothing is asked for the states: the same outputs */
-                    assert_vars(t, tl_unroll(t, &n.module.rnn, tl_constant(t, x), NULL), y, 0);
+                    assert_vars(t, tl_unroll(t, &n.rnn, tl_constant(t, x), NULL), y, 0);
                 tl_tape_reset(t);
                 tl_tensor_release(x);
                 net_free(&n);
@@ -178,9 +188,9 @@ static tl_var all_of_it(tl_tape *t, const tl_var *in, void *context)
 {
     const net *n = context;
     tl_var state[2 * MOST_LAYERS];
-    int states = tl_rnn_states(&n->module.rnn);
+    int states = tl_rnn_states(&n->rnn);
     memcpy(state, in + 1, (size_t)states * sizeof *state);
-    tl_var y = tl_unroll(t, &n->module.rnn, in[0], state), all = tl_reshape(t, y, TL_SHAPE(-1));
+    tl_var y = tl_unroll(t, &n->rnn, in[0], state), all = tl_reshape(t, y, TL_SHAPE(-1));
     for (int s = 0; s < states; s++)
         all = tl_concat(t, 2, (tl_var[]){all, tl_reshape(t, state[s], TL_SHAPE(-1))}, 0);
     return all;
@@ -195,7 +205,7 @@ static void gradients_through_five_steps(void **state)
         for (int layers = 1; layers <= 2; layers++) {
             net n = net_of(k, I, H, layers, false);
             tl_tensor *inputs[32];
-            int count = 0, states = tl_rnn_states(&n.module.rnn);
+            int count = 0, states = tl_rnn_states(&n.rnn);
             hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1));
             for (int s = 0; s < states; s++)
                 hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1));
@@ -220,7 +230,7 @@ static void gradients_of_gradients_through_time(void **state)
     for (int k = 0; k < COUNT_OF(kinds); k++) {
         net n = net_of(k, I, H, 1, false);
         tl_tensor *inputs[16];
-        int count = 0, states = tl_rnn_states(&n.module.rnn);
+        int count = 0, states = tl_rnn_states(&n.rnn);
         hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1));
         for (int s = 0; s < states; s++)
             hold(inputs, &count, random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1));
@@ -238,34 +248,63 @@ static void gradients_of_gradients_through_time(void **state)
 
 /* ---- a cell of one's own: the one in cell.h --------------------------------------------- */
 
-typedef struct minimal {
-    tl_linear_layer xz, hz, xn, hn;
-} minimal;
+typedef struct mgu {
+    tl_var w_f, u_f, b_f, w_n, u_n, b_n;
+} mgu;
 
-static void minimal_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+static const tl_cell_weight mgu_weights[] = {TL_WEIGHT(mgu, w_f, .shape = "H,I"),
+                                             TL_WEIGHT(mgu, u_f, .shape = "H,H"),
+                                             TL_WEIGHT(mgu, b_f, .shape = "H"),
+                                             TL_WEIGHT(mgu, w_n, .shape = "H,I"),
+                                             TL_WEIGHT(mgu, u_n, .shape = "H,H"),
+                                             TL_WEIGHT(mgu, b_n, .shape = "H"),
+                                             TL_WEIGHTS_END};
+
+static void mgu_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    const minimal *m = self;
+    tl_tape *t = c->tape;
+    const mgu *w = c->weights;
     tl_var h = state[0];
-    tl_var z = tl_sigmoid(t, tl_add(t, tl_linear(t, x, &m->xz), tl_linear(t, h, &m->hz)));
-    tl_var n = tl_tanh(t, tl_add(t, tl_linear(t, x, &m->xn), tl_linear(t, h, &m->hn)));
-    state[0] = tl_lerp(t, n, h, z);
+    tl_var f = tl_sigmoid(t, tl_linear_op(t, h, w->u_f, tl_linear_op(t, x, w->w_f, w->b_f)));
+    tl_var n = tl_linear_op(t, tl_mul(t, f, h), w->u_n, tl_linear_op(t, x, w->w_n, w->b_n));
+    state[0] = tl_lerp(t, h, tl_tanh(t, n), f);
 }
 
-static const tl_cell_type minimal_type = {.name = "minimal", .states = 1, .step = minimal_step};
+static const tl_cell_type mgu_cell = {.name = "mgu",
+                                      .bytes = sizeof(mgu),
+                                      .weights = mgu_weights,
+                                      .states = {{"h", "H"}},
+                                      .step = mgu_step};
 
-static tl_var unroll_minimal(tl_tape *t, const tl_var *in, void *context)
+static tl_var unroll_mgu(tl_tape *t, const tl_var *in, void *context)
 {
     tl_var state = in[1];
     return tl_add(t, tl_unroll(t, context, in[0], &state), state);
 }
 
-static double dot(const tl_linear_layer *l, const double *x, int64_t row)
+static double dot(const tl_rnn *rnn, const char *name, const double *x, int64_t row)
 {
-    int64_t inputs = l->weight->value->layout.shape[1];
-    double sum = tl_tensor_get(l->bias->value, row);
-    for (int64_t i = 0; i < inputs; i++)
-        sum += tl_tensor_get(l->weight->value, row * inputs + i) * x[i];
+    const tl_tensor *weight = tl_rnn_weight(rnn, 0, 0, name)->value;
+    double sum = 0;
+    for (int64_t i = 0; i < weight->layout.shape[1]; i++)
+        sum += tl_tensor_get(weight, row * weight->layout.shape[1] + i) * x[i];
     return sum;
+}
+
+static void naive_mgu(const tl_rnn *rnn, int64_t H, const double *x, double *h)
+{
+    double f[MOST_HIDDEN], seen[MOST_HIDDEN], next[MOST_HIDDEN];
+    const tl_tensor *b_f = tl_rnn_weight(rnn, 0, 0, "b_f")->value;
+    const tl_tensor *b_n = tl_rnn_weight(rnn, 0, 0, "b_n")->value;
+    for (int64_t j = 0; j < H; j++) {
+        f[j] = squash(dot(rnn, "w_f", x, j) + dot(rnn, "u_f", h, j) + tl_tensor_get(b_f, j));
+        seen[j] = f[j] * h[j];
+    }
+    for (int64_t j = 0; j < H; j++) {
+        double n = dot(rnn, "w_n", x, j) + dot(rnn, "u_n", seen, j) + tl_tensor_get(b_n, j);
+        next[j] = (1 - f[j]) * h[j] + f[j] * tanh(n);
+    }
+    memcpy(h, next, (size_t)H * sizeof *h);
 }
 
 static void a_cell_of_ones_own(void **state)
@@ -273,13 +312,13 @@ static void a_cell_of_ones_own(void **state)
     (void)state;
     enum { T = 4, B = 2, I = 3, H = 5 };
     tl_params *params = tl_params_new(TL_F64, 9);
-    minimal m;
-    tl_linear_init(&m.xz, params, "xz.", I, H, true);
-    tl_linear_init(&m.hz, params, "hz.", H, H, true);
-    tl_linear_init(&m.xn, params, "xn.", I, H, true);
-    tl_linear_init(&m.hn, params, "hn.", H, H, true);
-    tl_cell cell = {&minimal_type, &m, {H}};
-    tl_rnn rnn = {.layers = 1, .cell = &cell};
+    tl_rnn rnn;
+    tl_rnn_init(&rnn, params,
+                &(tl_rnn_config){.cell = &mgu_cell, .input = I, .hidden = H, .layers = 1});
+    assert_int_equal(tl_params_status(params), TL_OK);
+    assert_int_equal(params->count, 6);
+    assert_string_equal(params->entry[1]->name, "rnn.u_f_l0");
+    fill_with_dice(params, 21);
     dice d = dice_of(4);
     tl_tensor *inputs[10] = {random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1),
                              random_tensor(&d, TL_F64, TL_SHAPE(B, H), -1, 1)};
@@ -289,17 +328,13 @@ static void a_cell_of_ones_own(void **state)
     tl_tape *t = tl_tape_new(NULL);
     tl_var v = tl_constant(t, inputs[1]), y = tl_unroll(t, &rnn, tl_constant(t, inputs[0]), &v);
     for (int64_t b = 0; b < B; b++) {
-        double h[H], x[I], next[H];
+        double h[H], x[I];
         for (int64_t j = 0; j < H; j++)
             h[j] = tl_tensor_get(inputs[1], b * H + j);
         for (int64_t step = 0; step < T; step++) {
             for (int64_t i = 0; i < I; i++)
                 x[i] = tl_tensor_get(inputs[0], (step * B + b) * I + i);
-            for (int64_t j = 0; j < H; j++) {
-                double z = squash(dot(&m.xz, x, j) + dot(&m.hz, h, j));
-                next[j] = (1 - z) * tanh(dot(&m.xn, x, j) + dot(&m.hn, h, j)) + z * h[j];
-            }
-            memcpy(h, next, sizeof h);
+            naive_mgu(&rnn, H, x, h);
             for (int64_t j = 0; j < H; j++)
                 assert_near(item_at(t, y, (step * B + b) * H + j), h[j], 1e-14);
         }
@@ -309,93 +344,121 @@ static void a_cell_of_ones_own(void **state)
     tl_tape_free(t);
 
     tl_gradcheck_report report;
-    if (tl_gradcheck(unroll_minimal, &rnn, 2 + params->count, inputs, NULL, &report) != TL_OK)
+    if (tl_gradcheck(unroll_mgu, &rnn, 2 + params->count, inputs, NULL, &report) != TL_OK)
         fail_msg("%s", report.message);
     tl_tensor_release(inputs[0]);
     tl_tensor_release(inputs[1]);
+    tl_rnn_free(&rnn);
     tl_params_free(params);
 }
 
-/* Layers of different cells and sizes. */
+/* Layers of different cells and sizes: two networks, one after the other. */
+static tl_var unroll_both(tl_tape *t, const tl_var *in, void *context)
+{
+    const net *n = context; /* two of them */
+    tl_var pair[2] = {TL_NONE, TL_NONE}, one = TL_NONE;
+    tl_var below = tl_unroll(t, &n[0].rnn, in[0], pair), y = tl_unroll(t, &n[1].rnn, below, &one);
+    tl_var all[] = {tl_reshape(t, y, TL_SHAPE(-1)), tl_reshape(t, pair[1], TL_SHAPE(-1)),
+                    tl_reshape(t, one, TL_SHAPE(-1))};
+    return tl_concat(t, 3, all, 0);
+}
+
 static void a_network_of_different_cells(void **state)
 {
     (void)state;
-    enum { T = 4, B = 2, I = 3 };
-    net lower = net_of(TL_LSTM, I, 5, 1, false), upper = net_of(TL_GRU, 5, 7, 1, false);
-    tl_cell cells[2] = {lower.module.cell[0], upper.module.cell[0]};
-    tl_rnn rnn = {.layers = 2, .cell = cells};
+    enum { T = 4, B = 2, I = 3, LOWER = 5, UPPER = 7 };
+    net n[2] = {net_of(LSTM, I, LOWER, 1, false), net_of(GRU, LOWER, UPPER, 1, false)};
     dice d = dice_of(5);
-    tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
+    tl_tensor *inputs[16] = {random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1)};
+    double c[2 * B * LOWER] = {0}, g[2 * B * UPPER] = {0}, below[T * B * LOWER], above[T * B * UPPER];
+    naive_unroll(&n[0], inputs[0], c, below);
+    tl_tensor *middle = tensor_of(TL_F64, TL_SHAPE(T, B, LOWER), below);
+    naive_unroll(&n[1], middle, g, above);
     tl_tape *t = tl_tape_new(NULL);
-    tl_var state3[3] = {TL_NONE, TL_NONE, TL_NONE}, pair[2] = {TL_NONE, TL_NONE}, one = TL_NONE;
-    assert_int_equal(tl_rnn_states(&rnn), 3);
-    tl_var y = tl_unroll(t, &rnn, tl_constant(t, x), state3);
-    tl_var below = tl_unroll(t, &lower.module.rnn, tl_constant(t, x), pair);
-    tl_var above = tl_unroll(t, &upper.module.rnn, below, &one);
-    assert_shape(t, y, "[4,2,7]");
-    assert_vars(t, y, above, 1e-15);
-    assert_vars(t, state3[0], pair[0], 1e-15);
-    assert_vars(t, state3[1], pair[1], 1e-15);
-    assert_vars(t, state3[2], one, 1e-15);
+    tl_var x = tl_constant(t, inputs[0]), y = unroll_both(t, &x, n);
+    assert_shape(t, y, "[80]");
+    for (int64_t i = 0; i < T * B * UPPER; i++)
+        assert_near_at(item_at(t, y, i), above[i], 1e-14, i);
+    for (int64_t i = 0; i < B * LOWER; i++)
+        assert_near_at(item_at(t, y, T * B * UPPER + i), c[B * LOWER + i], 1e-14, i);
+    for (int64_t i = 0; i < B * UPPER; i++)
+        assert_near_at(item_at(t, y, T * B * UPPER + B * LOWER + i), g[i], 1e-14, i);
     assert_ok(t);
     tl_tape_free(t);
-    tl_tensor_release(x);
-    net_free(&lower);
-    net_free(&upper);
+    int count = 1;
+    for (int k = 0; k < 2; k++)
+        for (int p = 0; p < n[k].params->count; p++)
+            inputs[count++] = n[k].params->entry[p]->value;
+    tl_gradcheck_report report;
+    if (tl_gradcheck(unroll_both, n, count, inputs, NULL, &report) != TL_OK)
+        fail_msg("%s", report.message);
+    tl_tensor_release(inputs[0]);
+    tl_tensor_release(middle);
+    net_free(&n[0]);
+    net_free(&n[1]);
 }
 
 /* The fused gates and the same in primitives: values, and the gradients of everything, of first and
  * second order. */
+static void compare_forms(int fused, int composed, const int64_t size[4], int layers)
+{
+    int64_t steps = size[0], batch = size[1], input = size[2], hidden = size[3];
+    int states = kinds[fused].states;
+    dice d = dice_of(12);
+    net n[2] = {net_of(fused, input, hidden, layers, false),
+                net_of(composed, input, hidden, layers, false)};
+    tl_tensor *x = random_tensor(&d, TL_F64, TL_SHAPE(steps, batch, input), -1, 1);
+    tl_tensor *h = random_tensor(&d, TL_F64, TL_SHAPE(batch, hidden), -1, 1);
+    tl_tape *t = tl_tape_new(&(tl_tape_config){.threads = 2});
+    tl_var ask[2][20], first[2][20], second[2][20];
+    uint32_t variables[2];
+    int count = n[0].params->count + 2;
+    for (int k = 0; k < 2; k++) {
+        tl_var own[2 * MOST_LAYERS] = {TL_NONE}; /* all of them */
+        own[states - 1] = tl_leaf(t, h, NULL);
+        ask[k][0] = tl_leaf(t, x, NULL);
+        ask[k][1] = own[states - 1];
+        for (int p = 0; p < n[k].params->count; p++)
+            ask[k][2 + p] = tl_use(t, n[k].params->entry[p]);
+        variables[k] = tl_tape_measure(t).variables;
+        tl_var y = tl_unroll(t, &n[k].rnn, ask[k][0], own);
+        variables[k] = tl_tape_measure(t).variables - variables[k];
+        tl_var loss = tl_add(t, tl_mean(t, tl_square(t, y)), tl_mean(t, tl_exp(t, own[states - 1])));
+        tl_grad(t, loss, TL_NONE, count, ask[k], false, first[k]);
+        tl_var again[20], norm = loss;
+        tl_grad(t, loss, TL_NONE, count, ask[k], true, again);
+        for (int p = 0; p < count; p++)
+            norm = tl_add(t, norm, tl_sum(t, tl_square(t, again[p])));
+        tl_grad(t, norm, TL_NONE, count, ask[k], false, second[k]);
+        assert_ok(t);
+        for (int p = 0; p < count; p++)
+            assert_vars(t, first[k][p], again[p], 1e-14);
+    }
+    assert_true(variables[0] < variables[1]);
+    for (int p = 0; p < count; p++) {
+        assert_vars(t, first[0][p], first[1][p], 1e-14);
+        assert_vars(t, second[0][p], second[1][p], 1e-13);
+    }
+    tl_tape_free(t);
+    tl_tensor_release(x);
+    tl_tensor_release(h);
+    net_free(&n[0]);
+    net_free(&n[1]);
+}
+
 static void fused_gates_equal_composed_ones(void **state)
 {
     (void)state;
-    enum { COMPOSED = 3 };
     static const struct {
-        int64_t steps, batch, input, hidden;
+        int64_t size[4]; /* T, B, I, H */
         int layers;
-    } sizes[] = {{1, 1, 1, 1, 1},
-                 {5, 3, 4, 7, 2},
-                 {4, 65, 5, 64, 1},
-                 {6, 2, 9, 33, 3}}; /* some rows are shared */
-    dice d = dice_of(12);
-    for (int c = 0; c < COUNT_OF(sizes); c++) {
-        net n[2] = {net_of(TL_LSTM, sizes[c].input, sizes[c].hidden, sizes[c].layers, false),
-                    net_of(COMPOSED, sizes[c].input, sizes[c].hidden, sizes[c].layers, false)};
-        tl_tensor *x =
-            random_tensor(&d, TL_F64, TL_SHAPE(sizes[c].steps, sizes[c].batch, sizes[c].input), -1, 1);
-        tl_tensor *h = random_tensor(&d, TL_F64, TL_SHAPE(sizes[c].batch, sizes[c].hidden), -1, 1);
-        tl_tape *t = tl_tape_new(&(tl_tape_config){.threads = 2});
-        tl_var ask[2][20], first[2][20], second[2][20];
-        int count = n[0].params->count + 2;
-        for (int k = 0; k < 2; k++) {
-            tl_var own[2 * MOST_LAYERS] = {TL_NONE, tl_leaf(t, h, NULL)};
-            for (int s = 2; s < 2 * MOST_LAYERS; s++)
-                own[s] = TL_NONE;
-            ask[k][0] = tl_leaf(t, x, NULL);
-            ask[k][1] = own[1];
-            for (int p = 0; p < n[k].params->count; p++)
-                ask[k][2 + p] = tl_use(t, n[k].params->entry[p]);
-            tl_var y = tl_unroll(t, &n[k].module.rnn, ask[k][0], own);
-            tl_var loss = tl_add(t, tl_mean(t, tl_square(t, y)), tl_mean(t, tl_exp(t, own[1])));
-            tl_grad(t, loss, TL_NONE, count, ask[k], false, first[k]);
-            tl_var again[20], norm = loss;
-            tl_grad(t, loss, TL_NONE, count, ask[k], true, again);
-            for (int p = 0; p < count; p++)
-                norm = tl_add(t, norm, tl_sum(t, tl_square(t, again[p])));
-            tl_grad(t, norm, TL_NONE, count, ask[k], false, second[k]);
-            assert_ok(t);
-            for (int p = 0; p < count; p++)
-                assert_vars(t, first[k][p], again[p], 1e-14);
-        }
-        for (int p = 0; p < count; p++) {
-            assert_vars(t, first[0][p], first[1][p], 1e-14);
-            assert_vars(t, second[0][p], second[1][p], 1e-13);
-        }
-        tl_tape_free(t);
-        tl_tensor_release(x);
-        tl_tensor_release(h);
-        net_free(&n[0]);
-        net_free(&n[1]);
+    } cases[] = {{{1, 1, 1, 1}, 1},
+                 {{5, 3, 4, 7}, 2},
+                 {{4, 65, 5, 64}, 1},
+                 {{6, 2, 9, 33}, 3}}; /* some rows are shared */
+    for (int c = 0; c < COUNT_OF(cases); c++) {
+        compare_forms(LSTM, COMPOSED_LSTM, cases[c].size, cases[c].layers);
+        compare_forms(GRU, COMPOSED_GRU, cases[c].size, cases[c].layers);
     }
 }
 
@@ -412,12 +475,12 @@ static void a_sequence_in_two_parts(void **state)
         tl_tape *t = tl_tape_new(NULL);
         tl_var whole[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE},
                parts[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
-        tl_var v = tl_leaf(t, x, NULL), y = tl_unroll(t, &n.module.rnn, v, whole), grads[2], both[2];
-        both[0] = tl_unroll(t, &n.module.rnn, tl_slice(t, v, 0, 0, T1, 1), parts);
-        both[1] = tl_unroll(t, &n.module.rnn, tl_slice(t, v, 0, T1, T, 1), parts);
+        tl_var v = tl_leaf(t, x, NULL), y = tl_unroll(t, &n.rnn, v, whole), grads[2], both[2];
+        both[0] = tl_unroll(t, &n.rnn, tl_slice(t, v, 0, 0, T1, 1), parts);
+        both[1] = tl_unroll(t, &n.rnn, tl_slice(t, v, 0, T1, T, 1), parts);
         tl_var joined = tl_concat(t, 2, both, 0);
         assert_vars(t, joined, y, 1e-15);
-        for (int s = 0; s < tl_rnn_states(&n.module.rnn); s++)
+        for (int s = 0; s < tl_rnn_states(&n.rnn); s++)
             assert_vars(t, parts[s], whole[s], 1e-15);
         tl_grad(t, tl_sum(t, tl_square(t, y)), TL_NONE, 1, &v, false, &grads[0]);
         tl_grad(t, tl_sum(t, tl_square(t, joined)), TL_NONE, 1, &v, false, &grads[1]);
@@ -444,7 +507,7 @@ static tl_var record(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *
 {
     job *j = model;
     tl_var x = tl_slice(t, tl_constant(t, j->x), 0, from, to, 1);
-    return tl_sum(t, tl_square(t, tl_unroll(t, &j->n.module.rnn, x, state)));
+    return tl_sum(t, tl_square(t, tl_unroll(t, &j->n.rnn, x, state)));
 }
 
 static bool update(void *model, int64_t from, int64_t to, double loss)
@@ -467,7 +530,7 @@ static void truncated_equals_cut_by_hand(void **state)
             job j = {.n = net_of(k, I, H, LAYERS, false)};
             j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
             tl_tape *t = tl_tape_new(NULL);
-            int states = tl_rnn_states(&j.n.module.rnn);
+            int states = tl_rnn_states(&j.n.rnn);
             tl_var state4[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
             tl_bptt bptt = {.k1 = k1, .model = &j, .record = record, .update = update};
             assert_int_equal(tl_bptt_run(t, &bptt, T, states, state4), TL_OK);
@@ -520,7 +583,7 @@ static void truncation_is_seen(void **state)
     dice d = dice_of(8);
     double norm[2];
     for (int k = 0; k < 2; k++) {
-        job j = {.n = net_of(TL_ELMAN, I, H, 1, false)};
+        job j = {.n = net_of(ELMAN, I, H, 1, false)};
         d = dice_of(8);
         j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
         tl_tape *t = tl_tape_new(NULL);
@@ -539,7 +602,7 @@ static void a_run_can_be_ended(void **state)
     (void)state;
     enum { T = 7, B = 1, I = 2, H = 3 };
     dice d = dice_of(9);
-    job j = {.n = net_of(TL_GRU, I, H, 1, false), .stop_after = 2};
+    job j = {.n = net_of(GRU, I, H, 1, false), .stop_after = 2};
     j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_var h = TL_NONE, other = TL_NONE;
@@ -569,7 +632,7 @@ static void a_run_ends_with_the_first_error(void **state)
     (void)state;
     enum { T = 7, B = 1, I = 2, H = 3 };
     dice d = dice_of(10);
-    job j = {.n = net_of(TL_GRU, I, H, 1, false)};
+    job j = {.n = net_of(GRU, I, H, 1, false)};
     j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_var h = TL_NONE;
@@ -588,7 +651,7 @@ static void a_long_run_needs_no_more_memory(void **state)
     (void)state;
     enum { T = 120, B = 2, I = 2, H = 3 };
     dice d = dice_of(11);
-    job j = {.n = net_of(TL_LSTM, I, H, 2, false)};
+    job j = {.n = net_of(LSTM, I, H, 2, false)};
     j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_var h[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
@@ -607,87 +670,111 @@ static void a_long_run_needs_no_more_memory(void **state)
 
 /* ---- errors ----------------------------------------------------------------------------- */
 
-static void wider_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+typedef struct trouble {
+    int64_t step, input; /* when the state comes back one too wide, in the layer with so many inputs */
+} trouble;
+
+static void wider_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    const int *when = self; /* from this call on the state comes back one too wide */
-    static const int64_t width = 4;
+    const trouble *o = c->options;
     (void)x;
-    if (tl_tape_measure(t).variables > (uint32_t)*when)
-        state[0] = tl_full(t, TL_F64, TL_SHAPE(2, width), 0);
+    if (c->step == o->step && c->input == o->input)
+        state[0] = tl_full(c->tape, TL_F64, TL_SHAPE(c->batch, c->hidden + 1), 0);
     else
-        state[0] = tl_tanh(t, state[0]);
+        state[0] = tl_tanh(c->tape, state[0]);
 }
 
-static void forgetful_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+static void narrower_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    (void)t, (void)self, (void)x;
+    (void)x;
+    state[0] = tl_full(c->tape, TL_F32, TL_SHAPE(c->batch, c->hidden), 0);
+}
+
+static void forgetful_step(const tl_cell_call *c, tl_var x, tl_var *state)
+{
+    (void)c, (void)x;
     state[0] = TL_NONE;
 }
 
-static tl_var short_input(tl_tape *t, const void *self, tl_var x)
+static tl_var short_input(const tl_cell_call *c, tl_var x)
 {
-    (void)self;
-    return tl_slice(t, x, 0, 0, 2, 1);
+    return tl_slice(c->tape, x, 0, 0, 2, 1);
+}
+
+static const tl_cell_type wide = {
+    .name = "wide", .states = {{"h", "H"}}, .step = wider_step, .options_bytes = sizeof(trouble)};
+static const tl_cell_type narrow = {.name = "narrow", .states = {{"h", "H"}}, .step = narrower_step};
+static const tl_cell_type forgetful = {
+    .name = "forgetful", .states = {{"h", "H"}}, .step = forgetful_step};
+static const tl_cell_type cut = {.name = "cut",
+                                 .states = {{"h", "H"}},
+                                 .input = short_input,
+                                 .step = wider_step,
+                                 .options_bytes = sizeof(trouble)};
+
+static void unroll_trouble(tl_tape *t, const tl_cell_type *cell, trouble trouble, tl_var x)
+{
+    tl_params *params = tl_params_new(TL_F64, 1);
+    tl_rnn rnn;
+    tl_rnn_init(
+        &rnn, params,
+        &(tl_rnn_config){.cell = cell, .options = &trouble, .input = 3, .hidden = 4, .layers = 2});
+    assert_int_equal(tl_params_status(params), TL_OK);
+    assert_int_equal(params->count, 0);
+    tl_unroll(t, &rnn, x, NULL);
+    tl_rnn_free(&rnn);
+    tl_params_free(params);
 }
 
 static void errors_name_cell_layer_and_step(void **state)
 {
     (void)state;
     enum { T = 3, B = 2, I = 3, H = 3 };
-    net n = net_of(TL_LSTM, I, H, 2, false);
+    net n = net_of(LSTM, I, H, 2, false);
     tl_tape *t = tl_tape_new(NULL);
-    const tl_rnn *rnn = &n.module.rnn;
+    const tl_rnn *rnn = &n.rnn;
 #define X(...) tl_full(t, TL_F64, TL_SHAPE(__VA_ARGS__), 0.5)
     tl_var s[4] = {TL_NONE, TL_NONE, TL_NONE, X(2, 4)};
     tl_unroll(t, rnn, X(T, B, I), s);
-    assert_error(t, TL_ERR_SHAPE, "unroll: lstm cell: state 1 given is [2,4], not [2,3] (layer 1)");
+    assert_error(t, TL_ERR_SHAPE,
+                 "unroll: lstm cell: state c given is f64 [2,4], not f64 [2,3] (layer 1)");
     tl_var u[4] = {X(3, 3), TL_NONE, TL_NONE, TL_NONE};
     tl_unroll(t, rnn, X(T, B, I), u);
-    assert_error(t, TL_ERR_SHAPE, "unroll: lstm cell: state 0 given is [3,3], not [2,3] (layer 0)");
+    assert_error(t, TL_ERR_SHAPE,
+                 "unroll: lstm cell: state h given is f64 [3,3], not f64 [2,3] (layer 0)");
     tl_var r[4] = {X(3), TL_NONE, TL_NONE, TL_NONE};
     tl_unroll(t, rnn, X(T, B, I), r);
-    assert_error(t, TL_ERR_SHAPE, "unroll: lstm cell: state 0 given is [3], not [2,3] (layer 0)");
-    tl_unroll(t, rnn, X(T, B, I + 1), NULL);
     assert_error(t, TL_ERR_SHAPE,
-                 "linear: x's last size is not the weight's last: [3,2,4] x [12,3] (layer 0)");
+                 "unroll: lstm cell: state h given is f64 [3], not f64 [2,3] (layer 0)");
+    tl_var f[4] = {tl_full(t, TL_F32, TL_SHAPE(B, H), 0), TL_NONE, TL_NONE, TL_NONE};
+    tl_unroll(t, rnn, X(T, B, I), f);
+    assert_error(t, TL_ERR_SHAPE,
+                 "unroll: lstm cell: state h given is f32 [2,3], not f64 [2,3] (layer 0)");
+    tl_unroll(t, rnn, X(T, B, I + 1), NULL);
+    assert_error(t, TL_ERR_SHAPE, "unroll: lstm network wants [T,B,3] with T >= 1, not [3,2,4]");
     tl_unroll(t, rnn, X(T, I), NULL);
-    assert_error(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not [3,3]");
+    assert_error(t, TL_ERR_SHAPE, "unroll: lstm network wants [T,B,3] with T >= 1, not [3,3]");
     tl_unroll(t, rnn, X(0, B, I), NULL);
-    assert_error(t, TL_ERR_SHAPE, "unroll: wants [T,B,I] with T >= 1, not [0,2,3]");
+    assert_error(t, TL_ERR_SHAPE, "unroll: lstm network wants [T,B,3] with T >= 1, not [0,2,3]");
     tl_unroll(t, rnn, TL_NONE, NULL);
     assert_error(t, TL_ERR_ARGUMENT, "value: a required variable is TL_NONE");
     tl_unroll(t, rnn, tl_full(t, TL_F32, TL_SHAPE(T, B, I), 0), NULL);
     assert_error(t, TL_ERR_DTYPE, "linear: operands differ in dtype: f32 and f64 (layer 0)");
-    tl_unroll(t, &(tl_rnn){.layers = 0}, X(T, B, I), NULL);
-    assert_error(t, TL_ERR_ARGUMENT, "unroll: a network of 0 layers");
 
-    int at_once = 0, later;
-    const tl_cell_type wide_type = {.name = "wide", .states = 1, .step = wider_step};
-    tl_cell wide = {&wide_type, &at_once, {H}};
-    tl_unroll(t, &(tl_rnn){1, &wide}, X(T, B, I), NULL);
+    unroll_trouble(t, &wide, (trouble){0, 3}, X(T, B, I));
     assert_error(t, TL_ERR_SHAPE,
-                 "unroll: wide cell: state 0 returned is [2,4], not [2,3] (layer 0, step 0)");
-    tl_cell cells[2] = {n.module.cell[0], {&wide_type, &later, {H}}};
-    tl_unroll(t, &(tl_rnn){1, cells}, X(T, B, I), NULL); /* how much the first layer records */
-    later = (int)tl_tape_measure(t).variables + 3;
-    tl_tape_reset(t);
-    tl_unroll(t, &(tl_rnn){2, cells}, X(T, B, I), NULL);
+                 "unroll: wide cell: state h returned is f64 [2,5], not f64 [2,4] (layer 0, step 0)");
+    unroll_trouble(t, &wide, (trouble){1, 4}, X(T, B, I));
     assert_error(t, TL_ERR_SHAPE,
-                 "unroll: wide cell: state 0 returned is [2,4], not [2,3] (layer 1, step 1)");
-    const tl_cell_type forgetful = {.name = "forgetful", .states = 1, .step = forgetful_step};
-    tl_cell lost = {&forgetful, NULL, {H}};
-    tl_unroll(t, &(tl_rnn){1, &lost}, X(T, B, I), NULL);
-    assert_error(t, TL_ERR_ARGUMENT, "value: a required variable is TL_NONE (layer 0, step 0)");
-    const tl_cell_type short_type = {
-        .name = "short", .states = 1, .input = short_input, .step = wider_step};
-    later = 1000;
-    tl_cell cut = {&short_type, &later, {H}};
-    tl_unroll(t, &(tl_rnn){1, &cut}, X(T, B, I), NULL);
+                 "unroll: wide cell: state h returned is f64 [2,5], not f64 [2,4] (layer 1, step 1)");
+    unroll_trouble(t, &narrow, (trouble){0, 0}, X(T, B, I));
+    assert_error(t, TL_ERR_SHAPE,
+                 "unroll: narrow cell: state h returned is f32 [2,4], not f64 [2,4] (layer 0, step 0)");
+    unroll_trouble(t, &forgetful, (trouble){0, 0}, X(T, B, I));
+    assert_error(t, TL_ERR_ARGUMENT,
+                 "unroll: forgetful cell: state h returned is TL_NONE (layer 0, step 0)");
+    unroll_trouble(t, &cut, (trouble){-1, 0}, X(T, B, I));
     assert_error(t, TL_ERR_INDEX, "select: index 2 of dimension 0 of [2,2,3] (layer 0, step 2)");
-    const tl_cell_type greedy = {.name = "greedy", .states = TL_MOST_STATES + 1, .step = wider_step};
-    tl_cell many = {&greedy, NULL, {H}};
-    tl_unroll(t, &(tl_rnn){1, &many}, X(T, B, I), NULL);
-    assert_error(t, TL_ERR_ARGUMENT, "unroll: greedy cell: 5 states, not 1..4");
 
     tl_tape_fail(t, TL_ERR_CHECK, "before");
     assert_null(tl_value(t, tl_unroll(t, rnn, X(T, B, I), NULL)).data);
@@ -702,35 +789,37 @@ static void errors_name_cell_layer_and_step(void **state)
 static void a_model_that_was_not_built(void **state)
 {
     (void)state;
-    const tl_rnn_config bad[] = {{.kind = TL_GRU, .input = 0, .hidden = 3, .layers = 1},
-                                 {.kind = TL_GRU, .input = 2, .hidden = -1, .layers = 1},
-                                 {.kind = TL_LSTM, .input = 2, .hidden = 3, .layers = 0}};
+    const char *const not_built = "unroll: the network was not built, see tl_params_status";
+    const tl_rnn_config bad[] = {{.cell = &tl_gru_cell, .input = 0, .hidden = 3, .layers = 1},
+                                 {.cell = &tl_gru_cell, .input = 2, .hidden = -1, .layers = 1},
+                                 {.cell = &tl_lstm_cell, .input = 2, .hidden = 3, .layers = 0},
+                                 {.input = 2, .hidden = 3, .layers = 1}};
+    tl_tape *t = tl_tape_new(NULL);
     for (int k = 0; k < COUNT_OF(bad); k++) {
         tl_params *params = tl_params_new(TL_F64, 1);
-        tl_rnn_module module;
-        tl_rnn_module_init(&module, params, &bad[k]);
+        tl_rnn rnn;
+        tl_rnn_init(&rnn, params, &bad[k]);
         assert_int_equal(tl_params_status(params), TL_ERR_ARGUMENT);
-        tl_tape *t = tl_tape_new(NULL);
-        tl_unroll(t, &module.rnn, tl_full(t, TL_F64, TL_SHAPE(2, 2, 2), 0), NULL);
-        assert_int_equal(tl_tape_status(t), TL_ERR_ARGUMENT);
-        tl_tape_free(t);
-        tl_rnn_module_free(&module);
+        tl_unroll(t, &rnn, tl_full(t, TL_F64, TL_SHAPE(2, 2, 2), 0), NULL);
+        assert_error(t, TL_ERR_ARGUMENT, not_built);
+        assert_int_equal(tl_rnn_states(&rnn), 0);
+        assert_int_equal(tl_rnn_output(&rnn), 0);
+        assert_null(tl_rnn_weight(&rnn, 0, 0, "weight_ih"));
+        tl_rnn_free(&rnn);
         tl_params_free(params);
     }
     tl_params *params = tl_params_new(TL_F64, 1); /* a name that exists already */
-    tl_rnn_module first, second;
-    const tl_rnn_config same = {.kind = TL_GRU, .input = 2, .hidden = 3, .layers = 1};
-    tl_rnn_module_init(&first, params, &same);
-    tl_rnn_module_init(&second, params, &same);
+    tl_rnn first, second;
+    const tl_rnn_config same = {.cell = &tl_gru_cell, .input = 2, .hidden = 3, .layers = 1};
+    tl_rnn_init(&first, params, &same);
+    tl_rnn_init(&second, params, &same);
     assert_int_equal(tl_params_status(params), TL_ERR_ARGUMENT);
     assert_string_equal(params->error.message, "parameter rnn.weight_ih_l0 exists already");
-    tl_tape *t = tl_tape_new(NULL);
-    tl_unroll(t, &second.rnn, tl_full(t, TL_F64, TL_SHAPE(2, 2, 2), 0), NULL);
-    assert_error(t, TL_ERR_ARGUMENT,
-                 "parameter is NULL: the model was not built, see tl_params_status (layer 0)");
+    tl_unroll(t, &second, tl_full(t, TL_F64, TL_SHAPE(2, 2, 2), 0), NULL);
+    assert_error(t, TL_ERR_ARGUMENT, not_built);
     tl_tape_free(t);
-    tl_rnn_module_free(&first);
-    tl_rnn_module_free(&second);
+    tl_rnn_free(&first);
+    tl_rnn_free(&second);
     tl_params_free(params);
 }
 
@@ -741,7 +830,7 @@ static void an_empty_batch(void **state)
     for (int k = 0; k < COUNT_OF(kinds); k++) {
         net n = net_of(k, 3, 4, 2, false);
         tl_tape *t = tl_tape_new(NULL);
-        tl_var y = tl_unroll(t, &n.module.rnn, tl_full(t, TL_F64, TL_SHAPE(5, 0, 3), 0), NULL);
+        tl_var y = tl_unroll(t, &n.rnn, tl_full(t, TL_F64, TL_SHAPE(5, 0, 3), 0), NULL);
         assert_shape(t, y, "[5,0,4]");
         assert_int_equal(tl_backward(t, tl_sum(t, y)), TL_OK);
         assert_same(tl_gradient_norm(n.params), 0);

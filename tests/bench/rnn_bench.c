@@ -107,8 +107,6 @@ typedef struct model {
     tl_params *params;
     tl_param *part[ROLES]; /* NULL: the model has no such part */
     bool wants[ROLES];     /* is its gradient asked for? */
-    tl_rnn_module module;
-    tl_cell user_cell;
     tl_rnn rnn;
     tl_tensor *target, *output_grad;
     tl_var result;       /* of the last train step: the loss; LAYER_ALONE: the output */
@@ -146,24 +144,47 @@ static void user_gates(tl_tape *t, tl_var a, tl_var *state)
     state[0] = tl_mul(t, o, tl_tanh(t, state[1]));
 }
 
-static void user_linear_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+typedef struct user_cell {
+    tl_var weight_ih, weight_hh, bias_ih;
+} user_cell;
+
+static void user_linear_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    const model *m = self;
-    tl_var from_x = tl_linear_op(t, x, use(t, m, WEIGHT_IH), use(t, m, BIAS_IH));
-    tl_var from_h = tl_linear_op(t, state[0], use(t, m, WEIGHT_HH), TL_NONE);
-    user_gates(t, tl_add(t, from_x, from_h), state);
+    const user_cell *w = c->weights;
+    tl_var from_x = tl_linear_op(c->tape, x, w->weight_ih, w->bias_ih);
+    tl_var from_h = tl_linear_op(c->tape, state[0], w->weight_hh, TL_NONE);
+    user_gates(c->tape, tl_add(c->tape, from_x, from_h), state);
 }
 
-static void user_matmul_step(tl_tape *t, const void *self, tl_var x, tl_var *state)
+static void user_matmul_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
-    const model *m = self;
-    tl_var from_x = tl_matmul(t, x, use(t, m, WEIGHT_IH));
-    tl_var from_h = tl_matmul(t, state[0], use(t, m, WEIGHT_HH));
-    user_gates(t, tl_add(t, tl_add(t, from_x, from_h), use(t, m, BIAS_IH)), state);
+    const user_cell *w = c->weights;
+    tl_var from_x = tl_matmul(c->tape, x, w->weight_ih);
+    tl_var from_h = tl_matmul(c->tape, state[0], w->weight_hh);
+    user_gates(c->tape, tl_add(c->tape, tl_add(c->tape, from_x, from_h), w->bias_ih), state);
 }
 
-static const tl_cell_type user_linear = {.name = "user_linear", .states = 2, .step = user_linear_step};
-static const tl_cell_type user_matmul = {.name = "user_matmul", .states = 2, .step = user_matmul_step};
+#define NORMAL .init = TL_INIT_NORMAL, .value = 0.1
+
+static const tl_cell_type user_linear = {
+    .name = "user_linear",
+    .bytes = sizeof(user_cell),
+    .weights =
+        (const tl_cell_weight[]){TL_WEIGHT(user_cell, weight_ih, .shape = "4H,I", NORMAL),
+                                 TL_WEIGHT(user_cell, weight_hh, .shape = "4H,H", NORMAL),
+                                 TL_WEIGHT(user_cell, bias_ih, .shape = "4H", NORMAL), TL_WEIGHTS_END},
+    .states = {{"h", "H"}, {"c", "H"}},
+    .step = user_linear_step};
+
+static const tl_cell_type user_matmul = {
+    .name = "user_matmul",
+    .bytes = sizeof(user_cell),
+    .weights =
+        (const tl_cell_weight[]){TL_WEIGHT(user_cell, weight_ih, .shape = "I,4H", NORMAL),
+                                 TL_WEIGHT(user_cell, weight_hh, .shape = "H,4H", NORMAL),
+                                 TL_WEIGHT(user_cell, bias_ih, .shape = "4H", NORMAL), TL_WEIGHTS_END},
+    .states = {{"h", "H"}, {"c", "H"}},
+    .step = user_matmul_step};
 
 static void add_part(model *m, role which, int ndim, const int64_t *shape, double mean,
                      double deviation)
@@ -174,33 +195,22 @@ static void add_part(model *m, role which, int ndim, const int64_t *shape, doubl
         tl_random_normal(&m->params->random, m->part[which]->value, mean, deviation);
 }
 
-static void add_built_in(model *m)
+static void add_network(model *m)
 {
-    static const tl_cell_kind kinds[] = {[ELMAN] = TL_ELMAN, [LSTM] = TL_LSTM, [GRU] = TL_GRU};
+    static const tl_cell_type *const built_in[] = {
+        [ELMAN] = &tl_elman_cell, [LSTM] = &tl_lstm_cell, [GRU] = &tl_gru_cell};
     const workload *w = m->w;
-    tl_rnn_module_init(
-        &m->module, m->params,
-        &(tl_rnn_config){.kind = kinds[w->cell], .input = w->input, .hidden = w->hidden, .layers = 1});
-    if (tl_params_status(m->params) != TL_OK)
-        return;
-    const tl_gates *g = &m->module.gates[0];
-    tl_param *parts[] = {g->input.weight, g->hidden.weight, g->input.bias, g->hidden.bias};
+    tl_rnn_config config = {.cell = w->style == USER_LINEAR   ? &user_linear
+                                    : w->style == USER_MATMUL ? &user_matmul
+                                                              : built_in[w->cell],
+                            .input = w->input,
+                            .hidden = w->hidden,
+                            .layers = 1};
+    tl_rnn_init(&m->rnn, m->params, &config);
     for (int k = WEIGHT_IH; k <= BIAS_HH; k++) {
-        m->part[k] = parts[k];
-        m->wants[k] = true;
+        m->part[k] = tl_rnn_weight(&m->rnn, 0, 0, role_name[k]);
+        m->wants[k] = m->part[k] != NULL;
     }
-    m->rnn = m->module.rnn;
-}
-
-static void add_user_cell(model *m)
-{
-    int64_t gates = gates_of(m->w), input = m->w->input, hidden = m->w->hidden;
-    bool linear = m->w->style == USER_LINEAR;
-    add_part(m, WEIGHT_IH, 2, linear ? (int64_t[]){gates, input} : (int64_t[]){input, gates}, 0, 0.1);
-    add_part(m, WEIGHT_HH, 2, linear ? (int64_t[]){gates, hidden} : (int64_t[]){hidden, gates}, 0, 0.1);
-    add_part(m, BIAS_IH, TL_SHAPE(gates), 0, 0.1);
-    m->user_cell = (tl_cell){linear ? &user_linear : &user_matmul, m, {hidden, hidden}};
-    m->rnn = (tl_rnn){.layers = 1, .cell = &m->user_cell};
 }
 
 static tl_tensor *random_targets(tl_random *random, int64_t steps, int64_t batch, int64_t classes)
@@ -240,27 +250,24 @@ static void add_chain(model *m)
     m->wants[ADDEND] = m->wants[FACTOR] = m->w->chain_parameters;
 }
 
-/* The user's cell points at the model, which therefore must not move. */
 static void model_init(model *m, const workload *w, tl_dtype dtype, int64_t steps)
 {
     *m = (model){.w = w, .steps = steps, .params = tl_params_new(dtype, 1)};
     if (!m->params)
         give_up(w->name, "out of memory");
-    if (w->style == CHAIN)
+    if (w->style == CHAIN) {
         add_chain(m);
-    else if (w->style == USER_LINEAR || w->style == USER_MATMUL)
-        add_user_cell(m);
-    else
-        add_built_in(m);
-    if (w->style != CHAIN)
+    } else {
+        add_network(m);
         add_sequence(m);
+    }
     if (tl_params_status(m->params) != TL_OK)
         give_up(w->name, m->params->error.message);
 }
 
 static void model_free(model *m)
 {
-    tl_rnn_module_free(&m->module);
+    tl_rnn_free(&m->rnn);
     tl_params_free(m->params);
     tl_tensor_release(m->target);
     tl_tensor_release(m->output_grad);

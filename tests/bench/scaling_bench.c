@@ -28,7 +28,7 @@ typedef struct lap {
 
 typedef struct model {
     tl_params *params;
-    tl_rnn_module rnn;
+    tl_rnn rnn;
 } model;
 
 static void give_up(const char *why)
@@ -62,7 +62,7 @@ static lap train_step(tl_tape *t, model *m, tl_tensor *x)
     tl_tape_reset(t);
     tl_zero_gradients(m->params);
     double begin = now();
-    tl_var y = tl_unroll(t, &m->rnn.rnn, tl_constant(t, x), NULL);
+    tl_var y = tl_unroll(t, &m->rnn, tl_constant(t, x), NULL);
     tl_var loss = tl_mean(t, tl_square(t, y));
     double middle = now();
     if (tl_backward(t, loss) != TL_OK)
@@ -210,13 +210,13 @@ int main(int argc, char **argv)
     model m = {.params = tl_params_new(TL_F32, 1)};
     if (!m.params)
         give_up("out of memory");
-    tl_rnn_module_init(
+    tl_rnn_init(
         &m.rnn, m.params,
-        &(tl_rnn_config){.kind = TL_ELMAN, .input = INPUT, .hidden = HIDDEN, .layers = 1});
+        &(tl_rnn_config){.cell = &tl_elman_cell, .input = INPUT, .hidden = HIDDEN, .layers = 1});
     if (tl_params_status(m.params) != TL_OK)
         give_up(m.params->error.message);
     run(&m, o.most, o.reps);
-    tl_rnn_module_free(&m.rnn);
+    tl_rnn_free(&m.rnn);
     tl_params_free(m.params);
     return 0;
 }

@@ -77,9 +77,10 @@ typedef struct tl_cell_weight {
 typedef struct tl_cell_state {
     const char *name;
     const char *shape; /* of one row of the batch: "H" for [B,H] */
-    double value;      /* what all of it is before the first step, and learned ones at first */
-    /* Not TL_INIT_DEFAULT: the initial state is a parameter also where the configuration does not ask
-     * for learned ones, with first values of this kind. */
+    /* Before the first step it is `value` everywhere (0, unless said), and a learned one is so at first
+     * ... */
+    double value;
+    /* ... or is learned whatever the configuration says, with first values of this kind. */
     tl_cell_init init;
 } tl_cell_state;
 

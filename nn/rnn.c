@@ -165,7 +165,7 @@ static tl_status init_block(tl_random *random, tl_tensor *x, tl_cell_init how, d
                                        : init_identity(x, value);
 }
 
-/* Each gate's H rows of a weight are a matrix of their own. */
+/* Of a matrix: each gate's H rows are one of their own. */
 static void init_by_gate(tl_params *params, const tl_rnn_config *c, tl_tensor *x, tl_cell_init how,
                          double value)
 {
@@ -178,12 +178,30 @@ static void init_by_gate(tl_params *params, const tl_rnn_config *c, tl_tensor *x
     }
 }
 
+/* Of more dimensions: the last two are matrices. */
+static void init_matrices(tl_params *params, const tl_rnn_config *c, tl_tensor *x, tl_cell_init how,
+                          double value)
+{
+    int ndim = x->layout.ndim;
+    if (ndim == 2)
+        init_by_gate(params, c, x, how, value);
+    for (int64_t i = 0; ndim > 2 && i < x->layout.shape[0]; i++) {
+        tl_tensor *row = tl_tensor_slice(x, 0, i, i + 1, 1, &params->error);
+        tl_tensor *part =
+            row ? tl_tensor_reshape(row, ndim - 1, x->layout.shape + 1, &params->error) : NULL;
+        if (part)
+            init_matrices(params, c, part, how, value);
+        tl_tensor_release(part);
+        tl_tensor_release(row);
+    }
+}
+
 /* What the scheme of the network means for a weight that says nothing itself. */
 static tl_cell_init by_scheme(const tl_rnn_config *c, const tl_cell_weight *w, int ndim, double *value)
 {
     if (c->init == TL_RNN_UNIFORM)
         return TL_INIT_UNIFORM;
-    if (ndim != 2)
+    if (ndim < 2)
         return TL_INIT_ZEROS;
     if (c->init == TL_RNN_ORTHOGONAL && w->recurrent)
         return TL_INIT_ORTHOGONAL;
@@ -193,11 +211,9 @@ static tl_cell_init by_scheme(const tl_rnn_config *c, const tl_cell_weight *w, i
     return w->recurrent ? TL_INIT_IDENTITY : TL_INIT_NORMAL;
 }
 
-static void init_weight(tl_params *params, const tl_rnn_config *c, const tl_cell_weight *w,
-                        tl_tensor *x)
+static void init_values(tl_params *params, const tl_rnn_config *c, tl_tensor *x, tl_cell_init how,
+                        double value)
 {
-    double value = w->value;
-    tl_cell_init how = w->init == TL_INIT_DEFAULT ? by_scheme(c, w, x->layout.ndim, &value) : w->init;
     switch (how) {
     case TL_INIT_DEFAULT:
     case TL_INIT_ZEROS:
@@ -214,10 +230,23 @@ static void init_weight(tl_params *params, const tl_rnn_config *c, const tl_cell
     case TL_INIT_XAVIER:
     case TL_INIT_ORTHOGONAL:
     case TL_INIT_IDENTITY:
-        if (x->layout.ndim == 2)
-            init_by_gate(params, c, x, how, value);
+        init_matrices(params, c, x, how, value);
         break;
     }
+}
+
+/* Is it a matrix, where the values want one? */
+static bool init_fits(tl_params *params, const tl_rnn_config *c, const char *name, tl_cell_init how,
+                      int ndim)
+{
+    if ((unsigned)how > TL_INIT_IDENTITY)
+        return fail(params, c, "%s: no initial values of kind %d", name, (int)how);
+    if (ndim >= 2 || (how != TL_INIT_XAVIER && how != TL_INIT_ORTHOGONAL && how != TL_INIT_IDENTITY))
+        return true;
+    return fail(
+        params, c,
+        "%s: Xavier, orthogonal and identity are initial values of matrices, not of %d dimension%s",
+        name, ndim, ndim == 1 ? "" : "s");
 }
 
 /* ---- building --------------------------------------------------------------------------- */
@@ -246,24 +275,37 @@ static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
             fail(params, c, "weight %s: \"%s\" is not a shape", w->name, w->shape);
             return;
         }
+        if (!init_fits(params, c, w->name, w->init, ndim))
+            return;
         weight[k] = add(params, c, w->name, layer, direction ? "_reverse" : "", ndim, shape);
+        double value = w->value;
         if (weight[k])
-            init_weight(params, c, w, weight[k]->value);
+            init_values(params, c, weight[k]->value,
+                        w->init == TL_INIT_DEFAULT ? by_scheme(c, w, ndim, &value) : w->init, value);
     }
     if (c->cell->init && tl_params_status(params) == TL_OK)
         c->cell->init(c, c->options, weight);
 }
 
+/* The initial states that are parameters. */
 static void add_initial(tl_rnn *rnn, tl_params *params, int layer, int direction)
 {
     const tl_rnn_config *c = &rnn->config;
     tl_param **initial = &rnn->initial[(layer * rnn->directions + direction) * rnn->states];
     for (int k = 0; k < rnn->states; k++) {
+        const tl_cell_state *state = &c->cell->states[k];
         char name[64];
         int64_t shape[TL_MAX_DIMS];
-        snprintf(name, sizeof name, "%s0", c->cell->states[k].name);
-        int ndim = read_shape(c, c->cell->states[k].shape, layer_input(c, layer), shape);
+        if (!c->learned_state && state->init == TL_INIT_DEFAULT)
+            continue;
+        snprintf(name, sizeof name, "%s0", state->name);
+        int ndim = read_shape(c, state->shape, layer_input(c, layer), shape);
+        if (!init_fits(params, c, name, state->init, ndim))
+            return;
         initial[k] = add(params, c, name, layer, direction ? "_reverse" : "", ndim, shape);
+        if (initial[k])
+            init_values(params, c, initial[k]->value,
+                        state->init == TL_INIT_DEFAULT ? TL_INIT_VALUE : state->init, state->value);
     }
 }
 
@@ -301,9 +343,9 @@ static bool make_room(tl_rnn *rnn)
     const tl_rnn_config *c = &rnn->config;
     size_t cells = (size_t)c->layers * (size_t)rnn->directions;
     rnn->weight = zeroed(cells * (size_t)rnn->weights, sizeof *rnn->weight);
-    rnn->initial = c->learned_state ? zeroed(cells * (size_t)rnn->states, sizeof *rnn->initial) : NULL;
+    rnn->initial = zeroed(cells * (size_t)rnn->states, sizeof *rnn->initial);
     rnn->layer = zeroed((size_t)c->layers, sizeof *rnn->layer);
-    return (rnn->weight || !rnn->weights) && rnn->layer && (rnn->initial || !c->learned_state);
+    return (rnn->weight || !rnn->weights) && rnn->layer && rnn->initial;
 }
 
 /* The network's own copy; a cell with options always has some. */
@@ -337,8 +379,7 @@ void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config)
     for (int layer = 0; layer < config->layers; layer++) {
         for (int direction = 0; direction < rnn->directions; direction++) {
             add_cell(rnn, params, layer, direction);
-            if (config->learned_state)
-                add_initial(rnn, params, layer, direction);
+            add_initial(rnn, params, layer, direction);
         }
         add_between(rnn, params, layer);
     }

@@ -14,7 +14,7 @@ typedef struct tl_unroll_options {
      * the padding holds (NaN, say) reaches neither values nor gradients. NULL: all are T. */
     const int64_t *lengths;
     /* Masks u8 [T,B], or TL_NONE: before step t, rows marked in `reset` begin anew from the initial
-     * state (the learned one, or zeros); rows marked in `detach` go on, but no gradient passes. Forward
+     * state (learned, or the cell's); rows marked in `detach` go on, but no gradient passes. Forward
      * direction only. */
     tl_var reset, detach;
     bool training;               /* dropout, DropConnect and zoneout draw their masks */
@@ -25,7 +25,7 @@ typedef struct tl_unroll_options {
 /* Records T steps of every layer and returns the last one's outputs [T,B,D P]. x: [T,B,I] ([B,T,..]
  * both, if batch_first), T >= 1. state: tl_rnn_states of them; those of layer 0 first, in it the
  * forward direction, in it state 0; each [B, shape]; on entry the initial ones (TL_NONE: learned, or
- * zeros), on return the last ones. NULL: none given, none returned.
+ * what the cell says, zeros mostly), on return the last ones. NULL: none given, none returned.
  *
  * With state[k] = tl_detach(t, state[k]), or after tl_tape_restart, the next call goes on where this
  * one ended, and no gradient flows back across: truncated BPTT. */

@@ -1,0 +1,138 @@
+/* cell_mlstm.c - the mLSTM of xLSTM: an LSTM whose cell is a matrix.
+ *
+ * The matrix C is an associative memory: what is to be remembered, the value v, is stored under a key k
+ * as the outer product v k', and comes back when C meets a query q like that key:
+ *
+ *     q, k, v = W_q x + b_q, (W_k x + b_k) / sqrt H, W_v x + b_v     o = sigmoid(W_o x + b_o)
+ *     i, f    = w_i x + b_i, log sigmoid(w_f x + b_f)                one number each
+ *     C' = exp(f) C + exp(i) v k'
+ *     n' = exp(f) n + exp(i) k                                       h' = o (C' q) / max(|n'.q|, 1)
+ *
+ * with C and n kept divided by exp(m), m' = max(f + m, i), so that nothing overflows: the 1 becomes
+ * exp(-m'). No gate reads h. Beck, Poeppel, Spanring et al., "xLSTM: extended long short-term memory",
+ * NeurIPS 2024, section 2.3, with one head.
+ *
+ * A state may have any shape: C's is "H,H", for [B,H,H] in a batch. All that depends on x alone is
+ * worked out for all steps in one go, in `input`.
+ *
+ * The task: pairs of a letter and a digit are shown; then the letters come again, in another order.
+ * Which digit was it? An LSTM is trained for comparison. */
+#include "cell_lesson.h"
+
+/* ---- the cell --------------------------------------------------------------------------- */
+
+typedef struct mlstm {
+    tl_var w, b;
+} mlstm;
+
+static const tl_cell_weight mlstm_weights[] = {TL_WEIGHT(mlstm, w, .shape = "R,I"),
+                                               TL_WEIGHT(mlstm, b, .shape = "R", .init = TL_INIT_ZEROS),
+                                               TL_WEIGHTS_END};
+
+/* R = 4H + 2 rows: q, k, v, o, i, f */
+static int64_t mlstm_size(const tl_rnn_config *config, const void *options, char letter)
+{
+    (void)options;
+    return letter == 'R' ? 4 * config->hidden + 2 : 0;
+}
+
+static tl_var mlstm_input(const tl_cell_call *c, tl_var x)
+{
+    const mlstm *w = c->weights;
+    return tl_linear_op(c->tape, x, w->w, w->b);
+}
+
+static void mlstm_step(const tl_cell_call *call, tl_var x, tl_var *state)
+{
+    tl_tape *t = call->tape;
+    int64_t H = call->hidden;
+    tl_var C = state[1], n = state[2], m = state[3], part[6];
+    tl_split(t, x, 6, (int64_t[]){H, H, H, H, 1, 1}, 1, part);
+    tl_var q = tl_unsqueeze(t, part[0], 2), v = tl_unsqueeze(t, part[2], 2); /* columns, [B,H,1] */
+    tl_var k = tl_mul_scalar(t, part[1], 1 / sqrt((double)H));
+    tl_var i = part[4], f = tl_add(t, tl_logsigmoid(t, part[5]), m);
+    m = tl_maximum(t, f, i);
+    i = tl_exp(t, tl_sub(t, i, m)), f = tl_exp(t, tl_sub(t, f, m));
+    k = tl_mul(t, i, k);
+    C = tl_add(t, tl_mul(t, tl_unsqueeze(t, f, 2), C), tl_matmul(t, v, tl_unsqueeze(t, k, 1)));
+    n = tl_add(t, tl_mul(t, f, n), k);
+    tl_var read = tl_squeeze(t, tl_matmul(t, C, q), 2);
+    tl_var weight = tl_abs(t, tl_squeeze(t, tl_matmul(t, tl_unsqueeze(t, n, 1), q), 2)); /* [B,1] */
+    read = tl_div(t, read, tl_maximum(t, weight, tl_exp(t, tl_neg(t, m))));
+    state[0] = tl_mul(t, tl_sigmoid(t, part[3]), read);
+    state[1] = C, state[2] = n, state[3] = m;
+}
+
+static const tl_cell_type mlstm_cell = {.name = "mlstm",
+                                        .bytes = sizeof(mlstm),
+                                        .weights = mlstm_weights,
+                                        .states = {{"h", "H"}, {"C", "H,H"}, {"n", "H"}, {"m", "1"}},
+                                        .input = mlstm_input,
+                                        .step = mlstm_step,
+                                        .size = mlstm_size};
+
+/* ---- the task --------------------------------------------------------------------------- */
+
+enum { LETTERS = 8, DIGITS = 10, PAIRS = 6 };
+
+static void shuffle(tl_random *random, int64_t count, int64_t *list)
+{
+    for (int64_t k = count - 1; k > 0; k--) {
+        int64_t other = tl_random_below(random, k + 1), kept = list[k];
+        list[k] = list[other];
+        list[other] = kept;
+    }
+}
+
+static void draw(tl_random *random, int64_t steps, int64_t batch, float *x, float *y)
+{
+    for (int64_t b = 0; b < batch; b++) {
+        int64_t letter[LETTERS] = {0, 1, 2, 3, 4, 5, 6, 7}, digit[LETTERS];
+        shuffle(random, LETTERS, letter);
+        for (int64_t t = 0; t < steps; t++) {
+            float *now = x + (t * batch + b) * (LETTERS + DIGITS);
+            if (t == PAIRS)
+                shuffle(random, PAIRS, letter);
+            int64_t which = letter[t % PAIRS];
+            if (t < PAIRS)
+                digit[which] = tl_random_below(random, DIGITS);
+            now[which] = 1;
+            now[LETTERS + digit[which]] = t < PAIRS;
+            y[t * batch + b] = t < PAIRS ? NAN : (float)digit[which];
+        }
+    }
+}
+
+static void show(int64_t steps, int64_t batch, const float *x, const float *y, const float *output)
+{
+    int64_t right = 0;
+    printf("\n  shown:");
+    for (int64_t t = 0; t < steps; t++) {
+        const float *now = x + t * batch * (LETTERS + DIGITS);
+        printf("%s %c", t == PAIRS ? "\n  said: " : "", (int)('A' + lesson_best(LETTERS, now)));
+        printf("%d", (int)lesson_best(DIGITS, t < PAIRS ? now + LETTERS : output + t * batch * DIGITS));
+    }
+    for (int64_t i = PAIRS * batch; i < steps * batch; i++)
+        right += lesson_best(DIGITS, output + i * DIGITS) == (int64_t)y[i];
+    printf("\n  right: %.1f %% (guessing: 10 %%)\n",
+           100. * (double)right / (double)((steps - PAIRS) * batch));
+}
+
+int main(int argc, char **argv)
+{
+    const int64_t inputs = LETTERS + DIGITS;
+    return lesson_run(
+        &(lesson){.rnn = {.cell = &mlstm_cell, .input = inputs, .hidden = 12, .layers = 1},
+                  .tiny = {.cell = &mlstm_cell, .input = 3, .hidden = 4, .layers = 1},
+                  .rival = {.cell = &tl_lstm_cell, .input = inputs, .hidden = 24, .layers = 1},
+                  .steps = 2 * PAIRS,
+                  .batch = 32,
+                  .outputs = DIGITS,
+                  .labels = true,
+                  .draw = draw,
+                  .show = show,
+                  .updates = 600,
+                  .rate = 0.02,
+                  .goal = 0.3},
+        argc, argv);
+}

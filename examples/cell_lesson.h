@@ -114,7 +114,7 @@ static inline tl_var lesson_squares(lesson_state *s)
     int64_t asked = 0;
     uint8_t *silent = tl_scratch(s->t, (size_t)lesson_answers(l));
     for (int64_t i = 0; silent && i < lesson_answers(l); i++) {
-        silent[i] = isnan(s->y[i]) ? 1 : 0;
+        silent[i] = (uint8_t)(isnan(s->y[i]) != 0);
         asked += !silent[i];
     }
     if (!silent)
@@ -170,7 +170,7 @@ static inline bool lesson_begin(lesson_state *s, const lesson *l, const tl_rnn_c
 {
     *s = (lesson_state){.l = l, .random = tl_random_seed(1)};
     s->t = tl_tape_new(NULL);
-    s->params = tl_params_new(TL_F32, 2);
+    s->params = tl_params_new(TL_F32, 2);if(getenv("PROF")) tl_tape_profile(s->t,true);
     s->x = malloc((size_t)(l->steps * l->batch * config->input) * sizeof *s->x);
     s->y = malloc((size_t)lesson_answers(l) * sizeof *s->y);
     if (!s->t || !s->params || !s->x || !s->y) {
@@ -210,6 +210,7 @@ static inline double lesson_train(const lesson *l, const tl_rnn_config *config, 
                 l->show(l->steps, l->batch, s.x, s.y, output);
         }
     }
+if(getenv("PROF")) tl_profile_print(s.t, stdout);
     lesson_end(&s);
     return loss;
 }

@@ -67,7 +67,7 @@ static void draw(tl_random *random, int64_t steps, int64_t batch, float *x, floa
         for (int64_t t = 0; t < steps; t++) {
             float *now = x + (t * batch + b) * (1 + COLOURS);
             int64_t c = tl_random_below(random, COLOURS);
-            now[0] = (float)tl_random_unit(random);
+            now[0] = 10 * (float)tl_random_unit(random);
             now[1 + c] = 1;
             colour = now[0] > highest ? (float)c : colour;
             highest = fmaxf(highest, now[0]);
@@ -82,7 +82,7 @@ static void show(int64_t steps, int64_t batch, const float *x, const float *y, c
     printf("\n  bid    of      leads   the network\n");
     for (int64_t t = 0; t < 10; t++) {
         const float *now = x + t * batch * (1 + COLOURS);
-        printf("  %.3f  %s  %s  %s\n", now[0],
+        printf("  %5.2f  %s  %s  %s\n", now[0],
                "red   \0green \0blue  \0yellow" + 7 * lesson_best(COLOURS, now + 1),
                "red   \0green \0blue  \0yellow" + 7 * (int)y[t * batch],
                "red   \0green \0blue  \0yellow" +
@@ -96,16 +96,16 @@ static void show(int64_t steps, int64_t batch, const float *x, const float *y, c
 int main(int argc, char **argv)
 {
     return lesson_run(
-        &(lesson){.rnn = {.cell = &slstm_cell, .input = 1 + COLOURS, .hidden = 12, .layers = 1},
+        &(lesson){.rnn = {.cell = &slstm_cell, .input = 1 + COLOURS, .hidden = 16, .layers = 1},
                   .tiny = {.cell = &slstm_cell, .input = 3, .hidden = 4, .layers = 1},
-                  .rival = {.cell = &tl_lstm_cell, .input = 1 + COLOURS, .hidden = 12, .layers = 1},
+                  .rival = {.cell = &tl_lstm_cell, .input = 1 + COLOURS, .hidden = 16, .layers = 1},
                   .steps = 24,
                   .batch = 32,
                   .outputs = COLOURS,
                   .labels = true,
                   .draw = draw,
                   .show = show,
-                  .updates = 600,
+                  .updates = 1000,
                   .rate = 0.02,
                   .goal = 0.15},
         argc, argv);

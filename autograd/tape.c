@@ -364,7 +364,7 @@ static bool hold(tl_tape *t, tl_tensor *tensor, uint32_t id)
 
 static bool trap_value(tl_tape *t, const char *name, const tl_tensor *value)
 {
-    return !(t->observe & OBSERVE_TRAP) || tl_trap(t, name, "its", -1, tl_tensor_array(value));
+    return !(t->observe & OBSERVE_TRAP) || tl_trap(t, name, "its value", -1, tl_tensor_array(value));
 }
 
 tl_var tl_constant(tl_tape *t, tl_tensor *value)

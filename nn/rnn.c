@@ -1,6 +1,7 @@
 /* rnn.c - the parameters of a recurrent network, made from the list of weights of its cell. */
 #include "nn/rnn.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,17 @@ static int read_shape(const tl_rnn_config *c, const char *text, int64_t inputs,
                       int64_t shape[TL_MAX_DIMS])
 {
     int ndim = 0;
+    if (!text)
+        return -1;
     while (*text) {
         char *end;
+        text += strspn(text, " ");
         int64_t size = strtoll(text, &end, 10);
         if (end == text)
             size = 1;
         if (*end && *end != ',')
             size *= letter_size(c, *end++, inputs);
-        if (size < 1 || ndim == TL_MAX_DIMS - 1 || (*end && *end != ','))
+        if (size < 1 || ndim == TL_MAX_DIMS - 1 || (*end && (*end != ',' || !end[1])))
             return -1;
         shape[ndim++] = size;
         text = *end ? end + 1 : end;
@@ -50,10 +54,11 @@ int tl_cell_shape(const tl_rnn_config *config, const char *text, int64_t inputs,
     return read_shape(config, text, inputs, shape);
 }
 
+/* At most one more than the struct has variables: the list may want its end. */
 static int count_weights(const tl_cell_type *type)
 {
-    int count = 0;
-    while (type->weights && type->weights[count].name)
+    int count = 0, most = (int)(type->bytes / sizeof(tl_var)) + 1;
+    while (type->weights && count < most && type->weights[count].name)
         count++;
     return count;
 }
@@ -93,32 +98,111 @@ static bool fail(tl_params *params, const tl_rnn_config *c, const char *format, 
     return false;
 }
 
-/* A variable of the struct that no weight stands for would be missing in every step. */
+/* Why it is no shape. what: "weight", "state". */
+static bool shape_fails(tl_params *params, const tl_rnn_config *c, const char *what, const char *name,
+                        const char *text)
+{
+    if (!text)
+        return fail(params, c, "%s %s: no shape is given", what, name);
+    for (const char *letter = text; *letter; letter++)
+        if (isalpha((unsigned char)*letter) && letter_size(c, *letter, c->input) < 1)
+            return fail(
+                params, c,
+                "%s %s: \"%s\": the size of %c is not known%s; H, I and P are, others the cell's "
+                "`size` must tell",
+                what, name, text, *letter,
+                *letter == 'B' ? ", shapes are those of one row of the batch" : "");
+    return fail(params, c,
+                "%s %s: \"%s\" is not a shape: sizes with commas between, each a number, a letter or "
+                "both, as \"4H,I\"",
+                what, name, text);
+}
+
+/* Does each weight have a variable of its own? */
+static bool weights_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    int weights = count_weights(type), room = (int)(type->bytes / sizeof(tl_var));
+    if (type->bytes % sizeof(tl_var))
+        return fail(params, c, "its %zu bytes are not those of a struct of variables, %zu each",
+                    type->bytes, sizeof(tl_var));
+    if (weights > room)
+        return fail(params, c,
+                    "its list has more weights than its struct has variables, %d; or no TL_WEIGHTS_END",
+                    room);
+    for (int k = 0; k < weights; k++) {
+        const tl_cell_weight *w = &type->weights[k];
+        if (w->offset % sizeof(tl_var) || w->offset >= type->bytes)
+            return fail(params, c, "weight %s: its offset is not that of a variable of its struct",
+                        w->name);
+        for (int j = 0; j < k; j++)
+            if (type->weights[j].offset == w->offset)
+                return fail(params, c, "weights %s and %s are the same variable of its struct",
+                            type->weights[j].name, w->name);
+        if (!w->shape && !type->begin)
+            return fail(params, c, "weight %s has no shape, and there is no `begin` to make it",
+                        w->name);
+    }
+    return true;
+}
+
+/* Does each variable have a weight? One without would be missing in every step. */
+static bool variables_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    int weights = count_weights(type), room = (int)(type->bytes / sizeof(tl_var));
+    for (int v = 0; v < room; v++) {
+        bool listed = false;
+        for (int k = 0; k < weights; k++)
+            listed = listed || type->weights[k].offset == (size_t)v * sizeof(tl_var);
+        if (!listed)
+            return fail(params, c,
+                        "its struct has %d variables, its list %d weights: number %d of the struct has "
+                        "none",
+                        room, weights, v + 1);
+    }
+    return true;
+}
+
+static bool states_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    if (!count_states(type) || type->states[TL_MOST_STATES].name)
+        return fail(params, c, "it must have 1 to %d states", TL_MOST_STATES);
+    for (int k = 0; k < count_states(type); k++) {
+        const tl_cell_state *state = &type->states[k];
+        int64_t shape[TL_MAX_DIMS];
+        if (read_shape(c, state->shape, c->input, shape) < 0)
+            return shape_fails(params, c, "state", state->name, state->shape);
+        for (int j = 0; j < k; j++)
+            if (strcmp(type->states[j].name, state->name) == 0)
+                return fail(params, c, "two states are called %s", state->name);
+    }
+    return output_size(c) > 0 ||
+           fail(params, c, "state 0 (%s) is the output, and must have one dimension, not \"%s\"",
+                type->states[0].name, type->states[0].shape);
+}
+
 static bool cell_fits(tl_params *params, const tl_rnn_config *c)
 {
     const tl_cell_type *type = c->cell;
-    int weights = count_weights(type);
-    if (type->bytes != (size_t)weights * sizeof(tl_var))
-        return fail(params, c, "its struct has room for %zu variables, its list has %d weights",
-                    type->bytes / sizeof(tl_var), weights);
-    for (int k = 0; k < weights; k++)
-        for (int j = 0; j <= k; j++)
-            if (type->weights[k].offset % sizeof(tl_var) || type->weights[k].offset >= type->bytes ||
-                (j < k && type->weights[j].offset == type->weights[k].offset))
-                return fail(params, c, "weight %s: its offset is not that of a variable of its own",
-                            type->weights[k].name);
-    if (!count_states(type) || type->states[TL_MOST_STATES].name)
-        return fail(params, c, "1 to %d states", TL_MOST_STATES);
-    if (output_size(c) < 1)
-        return fail(params, c, "state 0 (%s) is the output, and must have one dimension, not \"%s\"",
-                    type->states[0].name, type->states[0].shape);
-    for (int k = 0; k < count_states(type); k++) {
-        int64_t shape[TL_MAX_DIMS];
-        if (read_shape(c, type->states[k].shape, c->input, shape) < 0)
-            return fail(params, c, "state %s: \"%s\" is not a shape", type->states[k].name,
-                        type->states[k].shape);
-    }
-    return type->step || type->scan || fail(params, c, "no step");
+    return weights_fit(params, c) && variables_fit(params, c) && states_fit(params, c) &&
+           (type->step || type->scan || fail(params, c, "it has no step"));
+}
+
+/* What is asked for and would do nothing. */
+static bool wishes_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    bool projects = !c->projection;
+    for (int k = 0; k < count_weights(type); k++)
+        projects = projects || (type->weights[k].shape && strchr(type->weights[k].shape, 'P'));
+    if (!projects)
+        return fail(params, c, "no projection can be had: no weight's shape has the letter P");
+    for (int k = count_states(type); k < TL_MOST_STATES; k++)
+        if (c->zoneout[k] > 0)
+            return fail(params, c, "zoneout of state %d: there are %d", k, count_states(type));
+    return true;
 }
 
 static bool is_probability(double p)
@@ -146,7 +230,7 @@ static bool config_fits(tl_params *params, const tl_rnn_config *c)
     const char *reason = c->cell->refuse ? c->cell->refuse(c, c->options) : NULL;
     if (reason)
         return fail(params, c, "%s", reason);
-    return cell_fits(params, c);
+    return cell_fits(params, c) && wishes_fit(params, c);
 }
 
 /* ---- first values ----------------------------------------------------------------------- */
@@ -272,7 +356,7 @@ static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
             continue;
         int ndim = read_shape(c, w->shape, layer_input(c, layer), shape);
         if (ndim < 0) {
-            fail(params, c, "weight %s: \"%s\" is not a shape", w->name, w->shape);
+            shape_fails(params, c, "weight", w->name, w->shape);
             return;
         }
         if (!init_fits(params, c, w->name, w->init, ndim))
@@ -349,14 +433,16 @@ static bool make_room(tl_rnn *rnn)
 }
 
 /* The network's own copy; a cell with options always has some. */
-static bool copy_options(tl_rnn *rnn, const void *options)
+static bool copy_options(tl_rnn *rnn, tl_params *params, const void *options)
 {
     size_t bytes = rnn->config.cell->options_bytes;
     rnn->config.options = NULL;
     if (!bytes)
-        return true;
+        return !options || fail(params, &rnn->config, "options are given, but its options_bytes is 0");
     void *copy = zeroed(1, bytes);
-    if (copy && options)
+    if (!copy)
+        tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
+    else if (options)
         memcpy(copy, options, bytes);
     rnn->config.options = copy;
     return copy != NULL;
@@ -365,8 +451,8 @@ static bool copy_options(tl_rnn *rnn, const void *options)
 void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config)
 {
     *rnn = (tl_rnn){.config = *config};
-    if (config->cell && !copy_options(rnn, config->options))
-        tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
+    if (config->cell && !copy_options(rnn, params, config->options))
+        return;
     if (tl_params_status(params) != TL_OK || !config_fits(params, &rnn->config))
         return;
     rnn->directions = config->bidirectional ? 2 : 1;

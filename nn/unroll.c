@@ -358,6 +358,39 @@ static bool can_scan(const lane *l)
            !l->u->handles && !l->rebind && (!c->sequential || !type_of(l)->step);
 }
 
+/* Of `input` and `scan`: [T,B,..], outputs [T,B,P]. */
+static void check_steps(const lane *l, const char *function, tl_var x, int64_t outputs)
+{
+    tl_tape *t = l->u->t;
+    char have[TL_LAYOUT_TEXT], last[24] = "..";
+    if (!good(l->u))
+        return;
+    if (tl_is_none(x)) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: %s cell: %s returned TL_NONE", type_of(l)->name,
+                     function);
+        return;
+    }
+    const tl_layout *a = tl_value(t, x).layout;
+    if (!a || (a->ndim >= 2 && a->shape[0] == l->u->T && a->shape[1] == l->u->B &&
+               (!outputs || (a->ndim == 3 && a->shape[2] == outputs))))
+        return;
+    if (outputs)
+        snprintf(last, sizeof last, "%lld", (long long)outputs);
+    tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: %s returned %s, not [%lld,%lld,%s], steps first",
+                 type_of(l)->name, function, tl_layout_text(a, have), (long long)l->u->T,
+                 (long long)l->u->B, last);
+}
+
+/* All steps at once. */
+static tl_var scan_lane(const lane *l, tl_var x, tl_var *state)
+{
+    tl_var y = type_of(l)->scan(&l->call, x, state);
+    check_steps(l, "scan", y, l->call.output);
+    for (int k = 0; k < l->u->rnn->states; k++)
+        check_state(l, k, state[k], "returned by scan");
+    return good(l->u) ? y : tl_poison(l->u->t);
+}
+
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)
 {
     unrolling *u = l->u;
@@ -365,8 +398,9 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     if (!good(u) || !begin_lane(l))
         return tl_poison(u->t);
     tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
+    check_steps(l, "input", inputs, 0);
     if (good(u) && can_scan(l))
-        return type_of(l)->scan(&l->call, inputs, state);
+        return scan_lane(l, inputs, state);
     tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);

@@ -87,7 +87,7 @@ int main(int argc, char **argv)
                                 .outputs = 1,
                                 .draw = draw,
                                 .show = show,
-                                .updates = 800,
+                                .updates = 1500,
                                 .rate = 0.01,
                                 .goal = 0.01},
                       argc, argv);

@@ -9,8 +9,8 @@
  * So a slow module remembers over few steps of its own what is long ago in ours. Koutnik, Greff, Gomez
  * and Schmidhuber, "A clockwork RNN", ICML 2014.
  *
- * U's zeros are multiplied in once for all steps, in `begin`: `blocks` is no weight, but made of one.
- * Who ticks is a mask that depends on c->step.
+ * U's zeros are put in once for all steps, in `begin`: `blocks` is no weight, but made of one.
+ * Who rests is a mask that depends on c->step.
  *
  * The task is the paper's first: to bring forth a signal out of nothing, here a slow wave under a fast
  * one. The only input is a 1 in the first step. An Elman network is trained for comparison; with some
@@ -38,9 +38,9 @@ static int64_t module_of(const tl_cell_call *c, int64_t unit)
     return unit * o->modules / c->hidden;
 }
 
-/* A mask u8 [rows,H]. */
+/* A mask u8 [rows,H] of those for which it is so. */
 static tl_var mask(const tl_cell_call *c, int64_t rows,
-                   bool (*is)(const tl_cell_call *, int64_t, int64_t))
+                   bool (*is)(const tl_cell_call *c, int64_t row, int64_t unit))
 {
     uint8_t *on = tl_scratch(c->tape, (size_t)(rows * c->hidden));
     for (int64_t i = 0; on && i < rows * c->hidden; i++)
@@ -48,22 +48,21 @@ static tl_var mask(const tl_cell_call *c, int64_t rows,
     return on ? tl_constant_from(c->tape, TL_U8, TL_SHAPE(rows, c->hidden), on) : tl_poison(c->tape);
 }
 
-static bool reads(const tl_cell_call *c, int64_t unit, int64_t from)
+static bool is_faster(const tl_cell_call *c, int64_t row, int64_t unit)
 {
-    return module_of(c, from) >= module_of(c, unit);
+    return module_of(c, unit) < module_of(c, row);
 }
 
 static bool rests(const tl_cell_call *c, int64_t row, int64_t unit)
 {
     (void)row;
-    return c->step % (1 << module_of(c, unit)) != 0;
+    return c->step % ((int64_t)1 << module_of(c, unit)) != 0;
 }
 
 static void clockwork_begin(const tl_cell_call *c, void *weights)
 {
     clockwork *w = weights;
-    w->blocks = tl_mul(c->tape, w->u,
-                       tl_cast(c->tape, mask(c, c->hidden, reads), tl_value(c->tape, w->u).dtype));
+    w->blocks = tl_masked_fill(c->tape, w->u, mask(c, c->hidden, is_faster), 0);
 }
 
 static void clockwork_step(const tl_cell_call *c, tl_var x, tl_var *state)
@@ -78,7 +77,8 @@ static void clockwork_step(const tl_cell_call *c, tl_var x, tl_var *state)
 static const char *clockwork_refuse(const tl_rnn_config *config, const void *options)
 {
     const clockwork_options *o = options;
-    return o->modules < 1 || config->hidden % o->modules ? "the modules must divide the units" : NULL;
+    bool good = o->modules >= 1 && o->modules <= 30 && config->hidden % o->modules == 0;
+    return good ? NULL : "the number of modules, 1 to 30, must divide that of the units";
 }
 
 static const tl_cell_type clockwork_cell = {.name = "clockwork",

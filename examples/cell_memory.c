@@ -131,7 +131,7 @@ int main(int argc, char **argv)
             .outputs = BITS,
             .draw = draw,
             .show = show,
-            .updates = 2000,
+            .updates = 1500,
             .rate = 0.01,
             .goal = 0.05},
         argc, argv);

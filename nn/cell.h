@@ -91,8 +91,9 @@ typedef struct tl_cell_call {
     tl_tape *tape;
     const void *weights; /* the cell's struct, its variables filled in */
     const void *options; /* the cell's own, see tl_rnn_config; never NULL where the type has options */
-    int64_t
-        step; /* 0..T-1, the index in time also where the network reads backwards; -1 outside steps */
+    tl_dtype dtype;      /* of all of it */
+    int64_t step; /* 0..T-1 (+ `from` of tl_unroll_options), the index in time also where the network
+                     reads backwards; -1 outside steps */
     int64_t steps, batch, input, hidden, output; /* T, B, I, H, P */
 } tl_cell_call;
 

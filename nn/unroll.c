@@ -237,6 +237,7 @@ static bool begin_lane(lane *l)
     l->call = (tl_cell_call){.tape = l->u->t,
                              .weights = l->weights,
                              .options = c->options,
+                             .dtype = l->u->dtype,
                              .step = -1,
                              .steps = l->u->T,
                              .batch = l->u->B,
@@ -331,7 +332,7 @@ static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int6
     tl_scope_begin(u->t, "step", step);
     if (l->rebind && count)
         bind(l);
-    l->call.step = step;
+    l->call.step = u->o->from + step;
     tl_var x = tl_select(u->t, inputs, 0, step);
     memcpy(before, state, (size_t)u->rnn->states * sizeof *before);
     prepare(l, step, state);

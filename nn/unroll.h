@@ -17,7 +17,9 @@ typedef struct tl_unroll_options {
      * state (learned, or the cell's); rows marked in `detach` go on, but no gradient passes. Forward
      * direction only. */
     tl_var reset, detach;
-    bool training;               /* dropout, DropConnect and zoneout draw their masks */
+    int64_t from;  /* what cells that look at the step count from: where this stretch of a longer
+                      sequence begins, >= 0 */
+    bool training; /* dropout, DropConnect and zoneout draw their masks */
     struct tl_unrolled *handles; /* filled in, if given */
     bool keep_gradients;         /* tl_keep_gradient for every state of every step */
 } tl_unroll_options;

@@ -168,7 +168,7 @@ static bool states_fit(tl_params *params, const tl_rnn_config *c)
 {
     const tl_cell_type *type = c->cell;
     if (!count_states(type) || type->states[TL_MOST_STATES].name)
-        return fail(params, c, "it must have 1 to %d states", TL_MOST_STATES);
+        return fail(params, c, "1 to %d states", TL_MOST_STATES);
     for (int k = 0; k < count_states(type); k++) {
         const tl_cell_state *state = &type->states[k];
         int64_t shape[TL_MAX_DIMS];
@@ -187,22 +187,9 @@ static bool cell_fits(tl_params *params, const tl_rnn_config *c)
 {
     const tl_cell_type *type = c->cell;
     return weights_fit(params, c) && variables_fit(params, c) && states_fit(params, c) &&
-           (type->step || type->scan || fail(params, c, "it has no step"));
-}
-
-/* What is asked for and would do nothing. */
-static bool wishes_fit(tl_params *params, const tl_rnn_config *c)
-{
-    const tl_cell_type *type = c->cell;
-    bool projects = !c->projection;
-    for (int k = 0; k < count_weights(type); k++)
-        projects = projects || (type->weights[k].shape && strchr(type->weights[k].shape, 'P'));
-    if (!projects)
-        return fail(params, c, "no projection can be had: no weight's shape has the letter P");
-    for (int k = count_states(type); k < TL_MOST_STATES; k++)
-        if (c->zoneout[k] > 0)
-            return fail(params, c, "zoneout of state %d: there are %d", k, count_states(type));
-    return true;
+           (!c->projection || output_size(c) == c->projection ||
+            fail(params, c, "they have no projection")) &&
+           (type->step || type->scan || fail(params, c, "no step"));
 }
 
 static bool is_probability(double p)
@@ -230,7 +217,7 @@ static bool config_fits(tl_params *params, const tl_rnn_config *c)
     const char *reason = c->cell->refuse ? c->cell->refuse(c, c->options) : NULL;
     if (reason)
         return fail(params, c, "%s", reason);
-    return cell_fits(params, c) && wishes_fit(params, c);
+    return cell_fits(params, c);
 }
 
 /* ---- first values ----------------------------------------------------------------------- */
@@ -363,9 +350,9 @@ static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
             return;
         weight[k] = add(params, c, w->name, layer, direction ? "_reverse" : "", ndim, shape);
         double value = w->value;
+        tl_cell_init how = w->init == TL_INIT_DEFAULT ? by_scheme(c, w, ndim, &value) : w->init;
         if (weight[k])
-            init_values(params, c, weight[k]->value,
-                        w->init == TL_INIT_DEFAULT ? by_scheme(c, w, ndim, &value) : w->init, value);
+            init_values(params, c, weight[k]->value, how, value);
     }
     if (c->cell->init && tl_params_status(params) == TL_OK)
         c->cell->init(c, c->options, weight);

@@ -35,8 +35,10 @@ typedef struct lane {
     tl_cell_call call;
     void *weights;                /* call.weights, to be filled */
     tl_var first[TL_MOST_STATES]; /* the initial states */
-    tl_var recurrent;             /* what state 0 is multiplied by before each step; TL_NONE: nothing */
-    bool rebind;                  /* some weight is untied: it is taken anew at every step */
+    tl_layout shape[TL_MOST_STATES];
+    tl_var recurrent; /* what state 0 is multiplied by before each step; TL_NONE: nothing */
+    tl_var *mask;     /* of DropConnect, by weight, once it is drawn */
+    bool rebind;      /* some weight is untied: it is taken anew at every step */
 } lane;
 
 static const tl_cell_type *type_of(const lane *l)
@@ -93,13 +95,15 @@ static bool input_fits(unrolling *u, tl_array x)
         tl_tape_fail(u->t, TL_ERR_ARGUMENT, "unroll: the network was not built, see tl_params_status");
         return false;
     }
-    if (x.layout->ndim != 3 || x.layout->shape[0] < 1 || x.layout->shape[2] != c->input) {
-        tl_tape_fail(u->t, TL_ERR_SHAPE, "unroll: %s network wants [T,B,%lld] with T >= 1, not %s",
-                     c->cell->name, (long long)c->input, tl_layout_text(x.layout, text));
+    int time = c->batch_first;
+    if (x.layout->ndim != 3 || x.layout->shape[time] < 1 || x.layout->shape[2] != c->input) {
+        tl_tape_fail(u->t, TL_ERR_SHAPE, "unroll: %s network wants [%s,%lld] with T >= 1, not %s",
+                     c->cell->name, time ? "B,T" : "T,B", (long long)c->input,
+                     tl_layout_text(x.layout, text));
         return false;
     }
-    u->T = x.layout->shape[0];
-    u->B = x.layout->shape[1];
+    u->T = x.layout->shape[time];
+    u->B = x.layout->shape[1 - time];
     u->dtype = x.dtype;
     return lengths_fit(u) && mask_fits(u, u->o->reset, "reset") && mask_fits(u, u->o->detach, "detach");
 }
@@ -151,21 +155,22 @@ static tl_var noise(unrolling *u, double p, int ndim, const int64_t *shape)
 
 /* ---- states ----------------------------------------------------------------------------- */
 
-static int state_shape(const lane *l, int k, int64_t shape[TL_MAX_DIMS])
+/* [B, shape] */
+static void lay_out_states(lane *l)
 {
-    int64_t own[TL_MAX_DIMS];
-    int ndim = tl_cell_shape(&l->u->rnn->config, type_of(l)->states[k].shape, l->call.input, own);
-    shape[0] = l->u->B;
-    memcpy(shape + 1, own, (size_t)(ndim > 0 ? ndim : 0) * sizeof *shape);
-    return ndim + 1;
+    int64_t shape[TL_MAX_DIMS] = {l->u->B};
+    for (int k = 0; k < l->u->rnn->states; k++) {
+        int64_t own[TL_MAX_DIMS];
+        int ndim = tl_cell_shape(&l->u->rnn->config, type_of(l)->states[k].shape, l->call.input, own);
+        memcpy(shape + 1, own, (size_t)ndim * sizeof *shape);
+        tl_layout_make(&l->shape[k], ndim + 1, shape);
+    }
 }
 
 static void check_state(const lane *l, int k, tl_var state, const char *when)
 {
     tl_tape *t = l->u->t;
     char have[TL_LAYOUT_TEXT], want[TL_LAYOUT_TEXT];
-    int64_t shape[TL_MAX_DIMS];
-    tl_layout wanted;
     if (!good(l->u))
         return;
     if (tl_is_none(state)) {
@@ -174,24 +179,22 @@ static void check_state(const lane *l, int k, tl_var state, const char *when)
         return;
     }
     tl_array a = tl_value(t, state);
-    tl_layout_make(&wanted, state_shape(l, k, shape), shape);
-    if (!a.layout || (tl_layout_same_shape(a.layout, &wanted) && a.dtype == l->u->dtype))
+    if (!a.layout || (tl_layout_same_shape(a.layout, &l->shape[k]) && a.dtype == l->u->dtype))
         return;
     tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: state %s %s is %s %s, not %s %s", type_of(l)->name,
                  type_of(l)->states[k].name, when, tl_dtype_name(a.dtype),
                  tl_layout_text(a.layout, have), tl_dtype_name(l->u->dtype),
-                 tl_layout_text(&wanted, want));
+                 tl_layout_text(&l->shape[k], want));
 }
 
 static tl_var initial_state(const lane *l, int k)
 {
     const tl_rnn *rnn = l->u->rnn;
-    int64_t shape[TL_MAX_DIMS];
-    int ndim = state_shape(l, k, shape);
+    const tl_layout *s = &l->shape[k];
     tl_param *learned = rnn->initial[(l->layer * rnn->directions + l->direction) * rnn->states + k];
     if (!learned)
-        return tl_full(l->u->t, l->u->dtype, ndim, shape, type_of(l)->states[k].value);
-    return tl_expand(l->u->t, tl_use(l->u->t, learned), ndim, shape);
+        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, type_of(l)->states[k].value);
+    return tl_expand(l->u->t, tl_use(l->u->t, learned), s->ndim, s->shape);
 }
 
 static void begin_states(lane *l, tl_var *state)
@@ -209,6 +212,15 @@ static void begin_states(lane *l, tl_var *state)
 
 /* ---- weights ---------------------------------------------------------------------------- */
 
+/* DropConnect: one mask for all steps, also where the weight is taken anew at each. */
+static tl_var drop_some(lane *l, int k, tl_var weight)
+{
+    const tl_layout *shape = tl_value(l->u->t, weight).layout;
+    if (tl_is_none(l->mask[k]) && shape)
+        l->mask[k] = noise(l->u, l->u->rnn->config.drop_connect, shape->ndim, shape->shape);
+    return tl_mul(l->u->t, weight, l->mask[k]);
+}
+
 /* Fills the cell's struct. */
 static void bind(lane *l)
 {
@@ -219,7 +231,7 @@ static void bind(lane *l)
         const tl_cell_weight *w = &type_of(l)->weights[k];
         tl_var v = weight[k] ? tl_use(t, weight[k]) : TL_NONE;
         if (weight[k] && w->recurrent && l->u->o->training && rnn->config.drop_connect > 0)
-            v = tl_dropout(t, v, rnn->config.drop_connect);
+            v = drop_some(l, k, v);
         memcpy((char *)l->weights + w->offset, &v, sizeof v);
         l->rebind = l->rebind || (weight[k] && tl_untied_uses(t, weight[k]->value, 0, NULL));
     }
@@ -227,13 +239,14 @@ static void bind(lane *l)
         type_of(l)->begin(&l->call, l->weights);
 }
 
-static bool begin_lane(lane *l)
+static bool describe_lane(lane *l)
 {
     const tl_rnn_config *c = &l->u->rnn->config;
-    int64_t shape[TL_MAX_DIMS];
-    l->weights = tl_scratch(l->u->t, c->cell->bytes ? c->cell->bytes : 1);
-    if (!l->weights)
-        return false;
+    size_t masks = (size_t)l->u->rnn->weights * sizeof *l->mask;
+    l->weights = tl_scratch(l->u->t, c->cell->bytes + 1);
+    l->mask = tl_scratch(l->u->t, masks + 1);
+    if (l->mask)
+        memset(l->mask, 0, masks); /* TL_NONE */
     l->call = (tl_cell_call){.tape = l->u->t,
                              .weights = l->weights,
                              .options = c->options,
@@ -244,9 +257,18 @@ static bool begin_lane(lane *l)
                              .input = l->layer ? tl_rnn_output(l->u->rnn) : c->input,
                              .hidden = c->hidden,
                              .output = tl_rnn_output(l->u->rnn) / l->u->rnn->directions};
-    bind(l);
+    lay_out_states(l);
+    return l->weights && l->mask;
+}
+
+static bool begin_lane(lane *l, tl_var *state)
+{
+    const tl_rnn_config *c = &l->u->rnn->config;
+    begin_states(l, state);
+    if (good(l->u))
+        bind(l);
     if (l->u->o->training && c->recurrent_dropout > 0)
-        l->recurrent = noise(l->u, c->recurrent_dropout, state_shape(l, 0, shape), shape);
+        l->recurrent = noise(l->u, c->recurrent_dropout, l->shape[0].ndim, l->shape[0].shape);
     return good(l->u);
 }
 
@@ -257,8 +279,8 @@ static tl_var row_mask(const lane *l, tl_var mask, int64_t step, tl_var state)
     return for_state(l->u->t, tl_select(l->u->t, mask, 0, step), state);
 }
 
-/* Before the step: rows that begin anew, rows that are cut off, the mask of recurrent dropout. */
-static void prepare(const lane *l, int64_t step, tl_var *state)
+/* Before the step: rows that begin anew, rows that are cut off. */
+static void cut(const lane *l, int64_t step, tl_var *state)
 {
     const unrolling *u = l->u;
     tl_tape *t = u->t;
@@ -269,8 +291,6 @@ static void prepare(const lane *l, int64_t step, tl_var *state)
             state[k] = tl_where(t, row_mask(l, u->o->detach, step, state[k]), tl_detach(t, state[k]),
                                 state[k]);
     }
-    if (!tl_is_none(l->recurrent))
-        state[0] = tl_mul(t, state[0], l->recurrent);
 }
 
 /* Zoneout: some units keep their old value; without training all move only so far. */
@@ -284,8 +304,9 @@ static tl_var zone_out(const lane *l, double p, tl_var before, tl_var after)
     return tl_where(t, tl_gt_scalar(t, kept, 0), after, before);
 }
 
-/* After the step: zoneout, and rows that are over stay as they were. */
-static void settle(const lane *l, int64_t step, const tl_var *before, tl_var *state)
+/* After the step: zoneout, which keeps what was there `before` it; and rows that are over stay as they
+ * came. */
+static void settle(const lane *l, int64_t step, const tl_var *came, const tl_var *before, tl_var *state)
 {
     unrolling *u = l->u;
     tl_var alive = step >= u->shortest ? rows_alive(u, step) : TL_NONE;
@@ -294,7 +315,7 @@ static void settle(const lane *l, int64_t step, const tl_var *before, tl_var *st
         if (good(u) && u->rnn->config.zoneout[k] > 0)
             state[k] = zone_out(l, u->rnn->config.zoneout[k], before[k], state[k]);
         if (good(u) && !tl_is_none(alive))
-            state[k] = tl_where(u->t, for_state(u->t, alive, state[k]), state[k], before[k]);
+            state[k] = tl_where(u->t, for_state(u->t, alive, state[k]), state[k], came[k]);
     }
 }
 
@@ -305,6 +326,15 @@ static tl_var output_of(const lane *l, int64_t step, tl_var state)
         return state;
     tl_var over = tl_logical_not(u->t, rows_alive(u, step));
     return tl_masked_fill(u->t, state, for_state(u->t, over, state), 0);
+}
+
+/* Makes a variable of its own of each state, for its handle. The tape may have computed one from the
+ * other (an LSTM's h from its c): a derivative with respect to one would go through the other as well,
+ * or not, by how the cell happens to be written. */
+static void separate(const lane *l, tl_var *state)
+{
+    for (int k = 0; k < l->u->rnn->states && l->u->handles && good(l->u); k++)
+        state[k] = tl_reshape(l->u->t, state[k], l->shape[k].ndim, l->shape[k].shape);
 }
 
 static void remember(const lane *l, int64_t count, int64_t step, tl_var x, tl_var out,
@@ -323,21 +353,31 @@ static void remember(const lane *l, int64_t count, int64_t step, tl_var x, tl_va
     }
 }
 
+typedef void cell_step(const tl_cell_call *c, tl_var x, tl_var *state);
+
+static cell_step *step_of(const lane *l)
+{
+    return l->u->rnn->config.composed && type_of(l)->composed ? type_of(l)->composed : type_of(l)->step;
+}
+
 static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int64_t count)
 {
     unrolling *u = l->u;
-    tl_var before[TL_MOST_STATES];
-    void (*function)(const tl_cell_call *, tl_var, tl_var *) =
-        u->rnn->config.composed && type_of(l)->composed ? type_of(l)->composed : type_of(l)->step;
+    tl_var came[TL_MOST_STATES], before[TL_MOST_STATES];
+    size_t states = (size_t)u->rnn->states * sizeof *state;
     tl_scope_begin(u->t, "step", step);
+    l->call.step = u->o->from + step;
     if (l->rebind && count)
         bind(l);
-    l->call.step = u->o->from + step;
     tl_var x = tl_select(u->t, inputs, 0, step);
-    memcpy(before, state, (size_t)u->rnn->states * sizeof *before);
-    prepare(l, step, state);
-    function(&l->call, x, state);
-    settle(l, step, before, state);
+    memcpy(came, state, states);
+    cut(l, step, state);
+    memcpy(before, state, states);
+    if (!tl_is_none(l->recurrent))
+        state[0] = tl_mul(u->t, state[0], l->recurrent);
+    step_of(l)(&l->call, x, state);
+    settle(l, step, came, before, state);
+    separate(l, state);
     tl_var out = output_of(l, step, state[0]);
     if (u->handles && good(u))
         remember(l, count + 1, step, x, out, state);
@@ -356,7 +396,8 @@ static bool can_scan(const lane *l)
         zoneout = zoneout || c->zoneout[k] > 0;
     return type_of(l)->scan && !l->direction && !zoneout && tl_is_none(l->recurrent) &&
            l->u->shortest == l->u->T && tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) &&
-           !l->u->handles && !l->rebind && (!c->sequential || !type_of(l)->step);
+           !l->u->handles && !l->rebind && !(step_of(l) && c->sequential) &&
+           !(c->composed && type_of(l)->composed);
 }
 
 /* Of `input` and `scan`: [T,B,..], outputs [T,B,P]. */
@@ -383,7 +424,7 @@ static void check_steps(const lane *l, const char *function, tl_var x, int64_t o
 }
 
 /* All steps at once. */
-static tl_var scan_lane(const lane *l, tl_var x, tl_var *state)
+static tl_var run_scan(lane *l, tl_var x, tl_var *state)
 {
     tl_var y = type_of(l)->scan(&l->call, x, state);
     check_steps(l, "scan", y, l->call.output);
@@ -395,14 +436,21 @@ static tl_var scan_lane(const lane *l, tl_var x, tl_var *state)
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)
 {
     unrolling *u = l->u;
-    begin_states(l, state);
-    if (!good(u) || !begin_lane(l))
+    if (!describe_lane(l) || !begin_lane(l, state))
         return tl_poison(u->t);
     tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
     check_steps(l, "input", inputs, 0);
     if (good(u) && can_scan(l))
-        return scan_lane(l, inputs, state);
+        return run_scan(l, inputs, state);
+    if (!step_of(l)) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT,
+                     "unroll: %s cell has no step, only a scan: forwards, all rows of one length, and "
+                     "nothing between the steps",
+                     type_of(l)->name);
+        return tl_poison(u->t);
+    }
     tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);
+    separate(l, state);
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);
     for (int64_t count = 0; outputs && count < u->T && good(u); count++) {
@@ -477,9 +525,11 @@ static bool begin_handles(unrolling *u)
                        .directions = u->rnn->directions,
                        .states = u->rnn->states,
                        .steps = u->T};
-    tl_var *room = tl_scratch(u->t, (2 * cells * steps + states) * sizeof *room);
+    size_t bytes = (2 * cells * steps + states) * sizeof(tl_var);
+    tl_var *room = tl_scratch(u->t, bytes);
     if (!room)
         return false;
+    memset(room, 0, bytes); /* TL_NONE, should something fail on the way */
     h->input = room;
     h->output = room + cells * steps;
     h->state = room + 2 * cells * steps;
@@ -497,13 +547,13 @@ tl_var tl_unroll_with(tl_tape *t, const tl_rnn *rnn, tl_var x, tl_var *state,
 {
     const tl_unroll_options none = {.lengths = NULL};
     unrolling u = {.t = t, .rnn = rnn, .o = options ? options : &none};
+    if (u.o->handles)
+        *u.o->handles = (tl_unrolled){0};
     if (!good(&u))
         return tl_poison(t);
-    if (rnn->config.batch_first && tl_value(t, x).layout && tl_value(t, x).layout->ndim == 3)
-        x = time_first(&u, x);
     if (!input_fits(&u, tl_value(t, x)) || !begin_handles(&u))
         return tl_poison(t);
-    x = without_padding(&u, x);
+    x = without_padding(&u, time_first(&u, x));
     for (int layer = 0; layer < rnn->config.layers && good(&u); layer++) {
         int of_layer = rnn->directions * rnn->states;
         tl_var own[2 * TL_MOST_STATES] = {TL_NONE}; /* all of them: TL_NONE is zeros */

@@ -37,7 +37,8 @@ TL_API tl_var tl_unroll_with(tl_tape *t, const tl_rnn *rnn, tl_var x, tl_var *st
 
 /* ---- the unrolled graph, in the hand ------------------------------------------------------ */
 
-/* Every variable that passed between the steps; good until the tape is reset. */
+/* Every variable that passed between the steps; good until the tape is reset. States of one step do not
+ * depend on each other: a derivative with respect to one holds the others. */
 typedef struct tl_unrolled {
     int layers, directions, states;
     int64_t steps;

@@ -1,8 +1,9 @@
 /* Recurrent networks: cells against loops written here, unrolling, states, truncated BPTT. */
-#include "support.h"
+#include "nets.h"
 
 #include "autograd/gradcheck.h"
 #include "nn/bptt.h"
+#include "nn/init.h"
 
 /* ---- a network and its inputs ----------------------------------------------------------- */
 
@@ -19,44 +20,15 @@ static const struct {
              [COMPOSED_LSTM] = {&tl_lstm_cell, 4, 2, "composed lstm", true},
              [COMPOSED_GRU] = {&tl_gru_cell, 3, 1, "composed gru", true}};
 
-typedef struct net {
-    tl_params *params;
-    tl_rnn rnn;
-    tl_rnn_config config;
-    int gates;
-} net;
-
-/* Larger than the usual initial values, so that nothing is nearly linear. */
-static void fill_with_dice(tl_params *params, uint64_t seed)
-{
-    dice d = dice_of(seed);
-    for (int k = 0; k < params->count; k++)
-        for (int64_t i = 0; i < params->entry[k]->value->layout.count; i++)
-            tl_tensor_set(params->entry[k]->value, i, dice_real(&d, -0.9, 0.9));
-}
-
 /* which: of kinds. */
 static net net_of(int which, int64_t input, int64_t hidden, int layers, bool no_bias)
 {
-    net n = {.params = tl_params_new(TL_F64, 5),
-             .gates = kinds[which].gates,
-             .config = {.cell = kinds[which].cell,
-                        .input = input,
-                        .hidden = hidden,
-                        .layers = layers,
-                        .no_bias = no_bias,
-                        .composed = kinds[which].composed}};
-    assert_non_null(n.params);
-    tl_rnn_init(&n.rnn, n.params, &n.config);
-    assert_int_equal(tl_params_status(n.params), TL_OK);
-    fill_with_dice(n.params, 17);
-    return n;
-}
-
-static void net_free(net *n)
-{
-    tl_rnn_free(&n->rnn);
-    tl_params_free(n->params);
+    return net_from(&(tl_rnn_config){.cell = kinds[which].cell,
+                                     .input = input,
+                                     .hidden = hidden,
+                                     .layers = layers,
+                                     .no_bias = no_bias,
+                                     .composed = kinds[which].composed});
 }
 
 /* ---- the slow twin: loops over numbers -------------------------------------------------- */
@@ -66,10 +38,18 @@ static double parameter(const net *n, const char *what, int layer, int64_t i)
     char name[64];
     snprintf(name, sizeof name, "rnn.%s_l%d", what, layer);
     const tl_param *p = tl_params_find(n->params, name);
-    if (!p && n->config.no_bias)
+    if (!p && n->rnn.config.no_bias)
         return 0;
     assert_non_null(p);
     return tl_tensor_get(p->value, i);
+}
+
+static int gates_of(const net *n)
+{
+    int k = 0;
+    while (kinds[k].cell != n->rnn.config.cell)
+        k++;
+    return kinds[k].gates;
 }
 
 static double squash(double x)
@@ -82,7 +62,7 @@ static void naive_step(const net *n, int layer, int64_t inputs, const double *x,
 {
     enum { MOST = 64 };
     double from_x[MOST], from_h[MOST], next[MOST];
-    int64_t H = n->config.hidden, rows = n->gates * H;
+    int64_t H = n->rnn.config.hidden, rows = gates_of(n) * H;
     assert_true(rows <= MOST);
     for (int64_t r = 0; r < rows; r++) {
         from_x[r] = parameter(n, "bias_ih", layer, r);
@@ -94,9 +74,9 @@ static void naive_step(const net *n, int layer, int64_t inputs, const double *x,
     }
     for (int64_t j = 0; j < H; j++) {
         double a = from_x[j] + from_h[j];
-        if (n->config.cell == &tl_elman_cell)
+        if (n->rnn.config.cell == &tl_elman_cell)
             next[j] = tanh(a);
-        else if (n->config.cell == &tl_lstm_cell) {
+        else if (n->rnn.config.cell == &tl_lstm_cell) {
             double f = squash(from_x[H + j] + from_h[H + j]),
                    g = tanh(from_x[2 * H + j] + from_h[2 * H + j]);
             c[j] = f * c[j] + squash(a) * g;
@@ -114,13 +94,14 @@ enum { MOST_HIDDEN = 16, MOST_LAYERS = 3 };
 /* state: [layers][2][B][H] */
 static void naive_unroll(const net *n, const tl_tensor *x, double *state, double *y)
 {
-    int64_t T = x->layout.shape[0], B = x->layout.shape[1], I = n->config.input, H = n->config.hidden;
+    int64_t T = x->layout.shape[0], B = x->layout.shape[1], I = n->rnn.config.input,
+            H = n->rnn.config.hidden;
     for (int64_t step = 0; step < T; step++)
         for (int64_t b = 0; b < B; b++) {
             double in[MOST_HIDDEN];
             for (int64_t i = 0; i < I; i++)
                 in[i] = tl_tensor_get(x, (step * B + b) * I + i);
-            for (int layer = 0; layer < n->config.layers; layer++) {
+            for (int layer = 0; layer < n->rnn.config.layers; layer++) {
                 double *h = state + ((2 * layer) * B + b) * H,
                        *c = state + ((2 * layer + 1) * B + b) * H;
                 naive_step(n, layer, layer ? H : I, in, h, c);
@@ -827,6 +808,424 @@ static void a_model_that_was_not_built(void **state)
     tl_params_free(params);
 }
 
+/* ---- configurations --------------------------------------------------------------------- */
+
+typedef struct two {
+    tl_var a, b;
+} two;
+
+static int64_t no_size(const tl_rnn_config *config, const void *options, char letter)
+{
+    (void)config, (void)options;
+    return letter == 'K' ? 7 : 0;
+}
+
+static const char *refuse_odd(const tl_rnn_config *config, const void *options)
+{
+    const trouble *o = options;
+    return config->hidden % 2 ? "an odd size" : o->step ? "an option that it dislikes" : NULL;
+}
+
+static const tl_cell_weight one_missing[] = {TL_WEIGHT(two, a, .shape = "H"), TL_WEIGHTS_END};
+static const tl_cell_weight same_place[] = {
+    TL_WEIGHT(two, a, .shape = "H"), {.name = "b", .offset = 0, .shape = "H"}, TL_WEIGHTS_END};
+static const tl_cell_weight between[] = {
+    {.name = "a", .offset = 3, .shape = "H"}, TL_WEIGHT(two, b, .shape = "H"), TL_WEIGHTS_END};
+static const tl_cell_weight beyond[] = {TL_WEIGHT(two, a, .shape = "H"),
+                                        {.name = "b", .offset = sizeof(two), .shape = "H"},
+                                        TL_WEIGHTS_END};
+static const tl_cell_weight no_shape[] = {TL_WEIGHT(two, a, .shape = "2H,K"),
+                                          TL_WEIGHT(two, b, .shape = "H,Q"), TL_WEIGHTS_END};
+static const tl_cell_weight half_shape[] = {TL_WEIGHT(two, a, .shape = "3"),
+                                            TL_WEIGHT(two, b, .shape = "HI"), TL_WEIGHTS_END};
+
+#define STEP .states = {{"h", "H"}}, .step = keep_step
+
+static const tl_cell_type cell_short = {
+    .name = "short", .bytes = sizeof(two), .weights = one_missing, STEP};
+static const tl_cell_type cell_same = {
+    .name = "same", .bytes = sizeof(two), .weights = same_place, STEP};
+static const tl_cell_type cell_between = {
+    .name = "between", .bytes = sizeof(two), .weights = between, STEP};
+static const tl_cell_type cell_beyond = {
+    .name = "beyond", .bytes = sizeof(two), .weights = beyond, STEP};
+static const tl_cell_type cell_shape = {
+    .name = "shape", .bytes = sizeof(two), .weights = no_shape, .size = no_size, STEP};
+static const tl_cell_type cell_half = {
+    .name = "half", .bytes = sizeof(two), .weights = half_shape, STEP};
+static const tl_cell_type cell_room = {.name = "room", .bytes = 5, STEP};
+static const tl_cell_type cell_lost = {.name = "lost", .step = keep_step};
+static const tl_cell_type cell_many = {
+    .name = "many",
+    .states = {{"a", "H"}, {"b", "H"}, {"c", "H"}, {"d", "H"}, {"e", "H"}},
+    .step = keep_step};
+static const tl_cell_type cell_matrix = {.name = "matrix", .states = {{"m", "H,H"}}, .step = keep_step};
+static const tl_cell_type cell_letter = {
+    .name = "letter", .states = {{"h", "H"}, {"z", "Z"}}, .step = keep_step};
+static const tl_cell_type cell_idle = {.name = "idle", .states = {{"h", "H"}}};
+static const tl_cell_type cell_picky = {
+    .name = "picky", STEP, .options_bytes = sizeof(trouble), .refuse = refuse_odd};
+
+static void configurations_that_make_no_sense(void **state)
+{
+    (void)state;
+    static const char *const odds = "rnn of elman cells: probabilities of dropping lie between 0 and 1";
+#define BASE     .input = 2, .hidden = 3, .layers = 1
+#define OF_ELMAN .cell = &tl_elman_cell, BASE
+    const struct {
+        tl_rnn_config config;
+        const char *message;
+    } cases[] = {
+        {{BASE}, "rnn of no cells: no cell"},
+        {{.cell = &tl_gru_cell, .input = 0, .hidden = 3, .layers = 1},
+         "rnn of gru cells: input 0, hidden 3, layers 1 must be at least 1, projection 0 at least 0"},
+        {{.cell = &tl_gru_cell, .input = 2, .hidden = -1, .layers = 1},
+         "rnn of gru cells: input 2, hidden -1, layers 1 must be at least 1, projection 0 at least 0"},
+        {{.cell = &tl_gru_cell, .input = 2, .hidden = 3},
+         "rnn of gru cells: input 2, hidden 3, layers 0 must be at least 1, projection 0 at least 0"},
+        {{.cell = &tl_lstm_cell, BASE, .projection = -2},
+         "rnn of lstm cells: input 2, hidden 3, layers 1 must be at least 1, projection -2 at least 0"},
+        {{.cell = &tl_gru_cell, BASE, .projection = 2}, "rnn of gru cells: they have no projection"},
+        {{OF_ELMAN, .projection = 2}, "rnn of elman cells: they have no projection"},
+        {{OF_ELMAN, .init = (tl_rnn_scheme)9},
+         "rnn of elman cells: no initialisation 9, or no connection 0"},
+        {{OF_ELMAN, .connection = (tl_connection)3},
+         "rnn of elman cells: no initialisation 0, or no connection 3"},
+        {{OF_ELMAN, .dropout = -0.1}, odds},
+        {{OF_ELMAN, .variational = 1.1}, odds},
+        {{OF_ELMAN, .recurrent_dropout = NAN}, odds},
+        {{OF_ELMAN, .drop_connect = 2}, odds},
+        {{OF_ELMAN, .zoneout = {0, 0, 0, -1}}, odds},
+        {{.cell = &cell_short, BASE},
+         "rnn of short cells: its struct has 2 variables, its list 1 weights: number 2 of the struct "
+         "has "
+         "none"},
+        {{.cell = &cell_room, BASE},
+         "rnn of room cells: its 5 bytes are not those of a struct of variables, 16 each"},
+        {{.cell = &cell_same, BASE},
+         "rnn of same cells: weights a and b are the same variable of its struct"},
+        {{.cell = &cell_between, BASE},
+         "rnn of between cells: weight a: its offset is not that of a variable of its struct"},
+        {{.cell = &cell_beyond, BASE},
+         "rnn of beyond cells: weight b: its offset is not that of a variable of its struct"},
+        {{.cell = &cell_shape, BASE},
+         "rnn of shape cells: weight b: \"H,Q\": the size of Q is not known; H, I and P are, others "
+         "the cell's `size` must tell"},
+        {{.cell = &cell_half, BASE},
+         "rnn of half cells: weight b: \"HI\" is not a shape: sizes with commas between, each a "
+         "number, a letter or both, as \"4H,I\""},
+        {{.cell = &cell_lost, BASE}, "rnn of lost cells: 1 to 4 states"},
+        {{.cell = &cell_many, BASE}, "rnn of many cells: 1 to 4 states"},
+        {{.cell = &cell_matrix, BASE},
+         "rnn of matrix cells: state 0 (m) is the output, and must have one dimension, not \"H,H\""},
+        {{.cell = &cell_letter, BASE},
+         "rnn of letter cells: state z: \"Z\": the size of Z is not known; H, I and P are, others the "
+         "cell's `size` must tell"},
+        {{.cell = &cell_idle, BASE}, "rnn of idle cells: no step"},
+        {{.cell = &cell_picky, BASE}, "rnn of picky cells: an odd size"},
+        {{.cell = &cell_picky, .input = 2, .hidden = 4, .layers = 1, .options = &(trouble){.step = 1}},
+         "rnn of picky cells: an option that it dislikes"},
+    };
+    for (int k = 0; k < COUNT_OF(cases); k++) {
+        tl_params *params = tl_params_new(TL_F64, 1);
+        tl_rnn rnn;
+        char text[1024] = "";
+        tl_rnn_init(&rnn, params, &cases[k].config);
+        assert_int_equal(tl_params_status(params), TL_ERR_ARGUMENT);
+        assert_string_equal(params->error.message, cases[k].message);
+        tl_rnn_free(&rnn);
+        tl_params_free(params);
+        FILE *stream = fmemopen(text, sizeof text, "w"); /* in words it is the same */
+        assert_int_equal(tl_cell_describe(&cases[k].config, stream), TL_ERR_ARGUMENT);
+        fclose(stream);
+        assert_int_equal(strlen(text), strlen(cases[k].message) + 1);
+        assert_memory_equal(text, cases[k].message, strlen(cases[k].message));
+    }
+    tl_params *params = tl_params_new(TL_F64, 1); /* and without options, its defaults */
+    tl_rnn rnn;
+    tl_rnn_init(&rnn, params,
+                &(tl_rnn_config){.cell = &cell_picky, .input = 2, .hidden = 4, .layers = 1});
+    assert_int_equal(tl_params_status(params), TL_OK);
+    assert_non_null(rnn.config.options);
+    assert_null(tl_rnn_weight(&rnn, 0, 0, "a"));
+    assert_null(tl_rnn_weight(&rnn, 1, 0, "a"));
+    assert_null(tl_rnn_weight(&rnn, 0, -1, "a"));
+    tl_rnn_free(&rnn);
+    tl_rnn_free(&rnn); /* twice is fine */
+    tl_params_free(params);
+}
+
+/* ---- first values ----------------------------------------------------------------------- */
+
+/* The same numbers for the same seed, for ever: per layer w_ih, w_hh, b_ih, b_hh. */
+static void numbers_are_drawn_in_one_order(void **state)
+{
+    (void)state;
+    enum { I = 3, H = 4, LAYERS = 2 };
+    static const char *const name[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+    for (int k = ELMAN; k <= GRU; k++) {
+        tl_params *params = tl_params_new(TL_F32, 7);
+        tl_random random = tl_random_seed(7);
+        tl_rnn rnn;
+        tl_rnn_init(&rnn, params,
+                    &(tl_rnn_config){.cell = kinds[k].cell, .input = I, .hidden = H, .layers = LAYERS});
+        assert_int_equal(params->count, 4 * LAYERS);
+        for (int layer = 0; layer < LAYERS; layer++)
+            for (int p = 0; p < 4; p++) {
+                const int64_t shape[2] = {kinds[k].gates * H, p == 0 && !layer ? I : H};
+                tl_tensor *drawn = tl_tensor_empty(TL_F32, p < 2 ? 2 : 1, shape, NULL);
+                tl_init_uniform(&random, drawn, H);
+                const tl_param *found = tl_rnn_weight(&rnn, layer, 0, name[p]);
+                assert_ptr_equal(found, params->entry[4 * layer + p]);
+                assert_tensors(found->value, drawn, 0);
+                tl_tensor_release(drawn);
+            }
+        tl_rnn_free(&rnn);
+        tl_params_free(params);
+    }
+}
+
+static double at(const tl_rnn *rnn, const char *name, int64_t i)
+{
+    return tl_tensor_get(tl_rnn_weight(rnn, 0, 0, name)->value, i);
+}
+
+static void the_identity_at_first(void **state)
+{
+    (void)state;
+    enum { I = 40, H = 30 };
+    tl_params *params = tl_params_new(TL_F64, 7);
+    tl_rnn rnn;
+    tl_rnn_init(
+        &rnn, params,
+        &(tl_rnn_config){
+            .cell = &tl_gru_cell, .input = I, .hidden = H, .layers = 1, .init = TL_RNN_IDENTITY});
+    double squares = 0;
+    for (int64_t i = 0; i < 3 * H * H; i++)
+        assert_same(at(&rnn, "weight_hh", i), i / H % H == i % H);
+    for (int64_t i = 0; i < 3 * H * I; i++)
+        squares += at(&rnn, "weight_ih", i) * at(&rnn, "weight_ih", i);
+    assert_near(sqrt(squares / (3 * H * I)) * 1e3, 1, 0.05);
+    for (int64_t i = 0; i < 3 * H; i++)
+        assert_true(at(&rnn, "bias_ih", i) == 0 && at(&rnn, "bias_hh", i) == 0);
+    tl_rnn_free(&rnn);
+    tl_params_free(params);
+}
+
+typedef struct all_kinds {
+    tl_var zeros, value, uniform, normal, xavier, orthogonal, identity, scheme, made;
+} all_kinds;
+
+static const tl_cell_weight all_kinds_weights[] = {
+    TL_WEIGHT(all_kinds, zeros, .shape = "H", .init = TL_INIT_ZEROS),
+    TL_WEIGHT(all_kinds, value, .shape = "2,3", .init = TL_INIT_VALUE, .value = -2.5),
+    TL_WEIGHT(all_kinds, uniform, .shape = "H,I", .init = TL_INIT_UNIFORM),
+    TL_WEIGHT(all_kinds, normal, .shape = "4H,H", .init = TL_INIT_NORMAL, .value = 3),
+    TL_WEIGHT(all_kinds, xavier, .shape = "2H,I", .init = TL_INIT_XAVIER),
+    TL_WEIGHT(all_kinds, orthogonal, .shape = "2H,H", .init = TL_INIT_ORTHOGONAL),
+    TL_WEIGHT(all_kinds, identity, .shape = "2H,H", .init = TL_INIT_IDENTITY, .value = -0.5),
+    TL_WEIGHT(all_kinds, scheme, .shape = "H,H", .recurrent = true),
+    TL_WEIGHT(all_kinds, made, .shape = NULL),
+    TL_WEIGHTS_END};
+
+static void make_none(const tl_cell_call *c, void *weights)
+{
+    (void)c, (void)weights;
+}
+
+static const tl_cell_type all_kinds_cell = {.name = "all kinds",
+                                            .bytes = sizeof(all_kinds),
+                                            .weights = all_kinds_weights,
+                                            .begin = make_none,
+                                            STEP};
+
+static void weights_with_first_values_of_their_own(void **state)
+{
+    (void)state;
+    enum { I = 20, H = 30 };
+    for (int scheme = TL_RNN_UNIFORM; scheme <= TL_RNN_IDENTITY; scheme++) {
+        tl_params *params = tl_params_new(TL_F64, 7);
+        tl_rnn rnn;
+        tl_rnn_init(&rnn, params,
+                    &(tl_rnn_config){.cell = &all_kinds_cell,
+                                     .input = I,
+                                     .hidden = H,
+                                     .layers = 1,
+                                     .init = (tl_rnn_scheme)scheme});
+        assert_int_equal(tl_params_status(params), TL_OK);
+        assert_int_equal(params->count, 8); /* what is made is none */
+        assert_null(tl_rnn_weight(&rnn, 0, 0, "made"));
+        double largest = 0, squares = 0, furthest = 0;
+        for (int64_t i = 0; i < H; i++)
+            assert_same(at(&rnn, "zeros", i), 0);
+        for (int64_t i = 0; i < 6; i++)
+            assert_same(at(&rnn, "value", i), -2.5);
+        for (int64_t i = 0; i < H * I; i++)
+            largest = fmax(largest, fabs(at(&rnn, "uniform", i)));
+        for (int64_t i = 0; i < 4 * H * H; i++)
+            squares += at(&rnn, "normal", i) * at(&rnn, "normal", i);
+        for (int64_t i = 0; i < 2 * H * I; i++)
+            furthest = fmax(furthest, fabs(at(&rnn, "xavier", i)));
+        assert_near(largest * sqrt(H), 1, 0.01);
+        assert_near(sqrt(squares / (4 * H * H)), 3, 0.02);
+        assert_near(furthest / sqrt(6. / (H + I)), 1, 0.01); /* of each H rows */
+        for (int64_t i = 0; i < 2 * H * H; i++)
+            assert_same(at(&rnn, "identity", i), i / H % H == i % H ? -0.5 : 0);
+        for (int64_t r = 0; r < 2 * H; r++)
+            for (int64_t q = 0; q < 2 * H; q++) {
+                double product = 0;
+                for (int64_t i = 0; i < H; i++)
+                    product += at(&rnn, "orthogonal", r * H + i) * at(&rnn, "orthogonal", q * H + i);
+                if (r / H == q / H)
+                    assert_near(product, r == q, 1e-12);
+            }
+        double trace = 0;
+        for (int64_t i = 0; i < H; i++)
+            trace += at(&rnn, "scheme", i * H + i);
+        assert_true((trace == H) == (scheme == TL_RNN_IDENTITY));
+        tl_rnn_free(&rnn);
+        tl_params_free(params);
+    }
+}
+
+/* ---- in words --------------------------------------------------------------------------- */
+
+static void a_network_in_words(void **state)
+{
+    (void)state;
+    static const char *const gru =
+        "gru\n\n"
+        "r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)\n"
+        "z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)\n"
+        "n = tanh(W_in x + b_in + r (W_hn h + b_hn))     reset after the product\n"
+        "n = tanh(W_in x + b_in + W_hn (r h) + b_hn)     reset before\n"
+        "h' = (1-z) n + z h\n"
+        "Cho et al., EMNLP 2014\n\n"
+        "gates, in blocks of H rows: r, z, n\n"
+        "state h: [B,H], the output\n\n"
+        "parameters (I 2, H 3):\n"
+        "  rnn.weight_ih_l0                 [9,2]          18\n"
+        "  rnn.weight_hh_l0                 [9,3]          27\n"
+        "  rnn.bias_ih_l0                   [9]            9\n"
+        "  rnn.bias_hh_l0                   [9]            9\n"
+        "  in all                                          63\n";
+    static const char *const lstm_parameters =
+        "gates, in blocks of H rows: i, f, g, o (i, g, o if coupled)\n"
+        "state h: [B,P], the output\n"
+        "state c: [B,H]\n\n"
+        "parameters (I 2, H 4):\n"
+        "  enc.weight_ih_l0                 [12,2]         24\n"
+        "  enc.weight_hh_l0                 [12,3]         36\n"
+        "  enc.weight_hr_l0                 [3,4]          12\n"
+        "  enc.weight_pi_l0                 [4]            4\n"
+        "  enc.weight_po_l0                 [4]            4\n"
+        "  enc.norm_ih_weight_l0            [12]           12\n"
+        "  enc.norm_ih_bias_l0              [12]           12\n"
+        "  enc.norm_hh_weight_l0            [12]           12\n"
+        "  enc.norm_hh_bias_l0              [12]           12\n"
+        "  enc.norm_c_weight_l0             [4]            4\n"
+        "  enc.norm_c_bias_l0               [4]            4\n"
+        "  enc.h0_l0                        [3]            3\n"
+        "  enc.c0_l0                        [4]            4\n"
+        "  in all                                          143\n";
+    char text[4096] = "";
+    FILE *stream = fmemopen(text, sizeof text, "w");
+    assert_int_equal(tl_cell_describe(&(tl_rnn_config){.cell = &tl_gru_cell, BASE}, stream), TL_OK);
+    fclose(stream);
+    assert_string_equal(text, gru);
+    memset(text, 0, sizeof text);
+    stream = fmemopen(text, sizeof text, "w");
+    const tl_lstm_options all = {.peephole = true, .coupled = true, .layer_norm = true};
+    const tl_rnn_config config = {.cell = &tl_lstm_cell,
+                                  .options = &all,
+                                  .input = 2,
+                                  .hidden = 4,
+                                  .projection = 3,
+                                  .layers = 1,
+                                  .no_bias = true,
+                                  .learned_state = true,
+                                  .prefix = "enc."};
+    assert_int_equal(tl_cell_describe(&config, stream), TL_OK);
+    fclose(stream);
+    assert_non_null(
+        strstr(text, "f = sigmoid(W_if x + b_if + W_hf h + b_hf)      + p_f c; 1 - i if coupled"));
+    assert_non_null(strstr(text, "gates,"));
+    assert_string_equal(strstr(text, "gates,"), lstm_parameters);
+    memset(text, 0, sizeof text);
+    stream = fmemopen(text, sizeof text, "w"); /* one that says nothing of itself */
+    assert_int_equal(tl_cell_describe(&(tl_rnn_config){.cell = &echo_cell, BASE}, stream), TL_OK);
+    fclose(stream);
+    assert_string_equal(
+        text, "echo\n\n(no equations given)\n\nstate h: [B,H], the output\n\n"
+              "parameters (I 2, H 3):\n  in all                                          0\n");
+    stream = fopen("/dev/full", "w");
+    if (stream) {
+        setvbuf(stream, NULL, _IONBF, 0);
+        assert_int_equal(tl_cell_describe(&config, stream), TL_ERR_IO);
+        fclose(stream);
+    }
+}
+
+/* What stands between the layers, and what begins them, has its parameters. */
+static void parameters_of_everything(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rnn.weight_ih_l0",
+                                        "rnn.weight_hh_l0",
+                                        "rnn.bias_ih_l0",
+                                        "rnn.bias_hh_l0",
+                                        "rnn.h0_l0",
+                                        "rnn.weight_ih_l0_reverse",
+                                        "rnn.weight_hh_l0_reverse",
+                                        "rnn.bias_ih_l0_reverse",
+                                        "rnn.bias_hh_l0_reverse",
+                                        "rnn.h0_l0_reverse",
+                                        "rnn.norm_weight_l0",
+                                        "rnn.norm_bias_l0",
+                                        "rnn.weight_ih_l1",
+                                        "rnn.weight_hh_l1",
+                                        "rnn.bias_ih_l1",
+                                        "rnn.bias_hh_l1",
+                                        "rnn.h0_l1",
+                                        "rnn.weight_ih_l1_reverse",
+                                        "rnn.weight_hh_l1_reverse",
+                                        "rnn.bias_ih_l1_reverse",
+                                        "rnn.bias_hh_l1_reverse",
+                                        "rnn.h0_l1_reverse",
+                                        "rnn.norm_weight_l1",
+                                        "rnn.norm_bias_l1",
+                                        "rnn.highway_weight_l1",
+                                        "rnn.highway_bias_l1"};
+    tl_params *params = tl_params_new(TL_F64, 7);
+    tl_rnn rnn;
+    tl_rnn_init(&rnn, params,
+                &(tl_rnn_config){.cell = &tl_elman_cell,
+                                 .input = 2,
+                                 .hidden = 3,
+                                 .layers = 2,
+                                 .bidirectional = true,
+                                 .learned_state = true,
+                                 .layer_norm = true,
+                                 .connection = TL_HIGHWAY});
+    assert_int_equal(tl_params_status(params), TL_OK);
+    assert_int_equal(params->count, COUNT_OF(names));
+    for (int k = 0; k < COUNT_OF(names); k++)
+        assert_string_equal(params->entry[k]->name, names[k]);
+    assert_int_equal(tl_rnn_states(&rnn), 4);
+    assert_int_equal(tl_rnn_output(&rnn), 6);
+    assert_ptr_equal(tl_rnn_weight(&rnn, 1, 1, "bias_hh"), params->entry[20]);
+    for (int64_t i = 0; i < 6; i++) {
+        assert_same(tl_tensor_get(params->entry[10]->value, i), 1);
+        assert_same(tl_tensor_get(params->entry[11]->value, i), 0);
+        assert_same(tl_tensor_get(params->entry[25]->value, i), -1);
+        assert_true(fabs(tl_tensor_get(params->entry[24]->value, i)) <= 1 / sqrt(6));
+    }
+    for (int64_t i = 0; i < 3; i++)
+        assert_same(tl_tensor_get(params->entry[9]->value, i), 0);
+    tl_rnn_free(&rnn);
+    tl_params_free(params);
+}
+
 /* No batch at all. */
 static void an_empty_batch(void **state)
 {
@@ -860,6 +1259,12 @@ int main(void)
         cmocka_unit_test(a_long_run_needs_no_more_memory),
         cmocka_unit_test(errors_name_cell_layer_and_step),
         cmocka_unit_test(a_model_that_was_not_built),
+        cmocka_unit_test(configurations_that_make_no_sense),
+        cmocka_unit_test(numbers_are_drawn_in_one_order),
+        cmocka_unit_test(the_identity_at_first),
+        cmocka_unit_test(weights_with_first_values_of_their_own),
+        cmocka_unit_test(a_network_in_words),
+        cmocka_unit_test(parameters_of_everything),
         cmocka_unit_test(an_empty_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

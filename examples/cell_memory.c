@@ -23,7 +23,7 @@
 /* ---- the cell --------------------------------------------------------------------------- */
 
 typedef struct memory {
-    tl_var w_x, w_r, w_h, b, heads, heads_b;
+    tl_var w_x, w_r, w_h, b, heads, heads_b, sharp, sharp_b;
 } memory;
 
 typedef struct memory_options {
@@ -35,16 +35,17 @@ static const tl_cell_weight memory_weights[] = {
     TL_WEIGHT(memory, w_r, .shape = "H,W"),
     TL_WEIGHT(memory, w_h, .shape = "H,H", .recurrent = true),
     TL_WEIGHT(memory, b, .shape = "H"),
-    TL_WEIGHT(memory, heads, .shape = "A,H"),
-    TL_WEIGHT(memory, heads_b, .shape = "A"),
+    TL_WEIGHT(memory, heads, .shape = "4W,H"), /* two keys, e, a */
+    TL_WEIGHT(memory, heads_b, .shape = "4W"),
+    TL_WEIGHT(memory, sharp, .shape = "2,H"), /* two sharpnesses */
+    TL_WEIGHT(memory, sharp_b, .shape = "2"),
     TL_WEIGHTS_END};
 
-/* A = 4W + 2 rows: two keys, two sharpnesses, e, a */
 static int64_t memory_size(const tl_rnn_config *config, const void *options, char letter)
 {
     const memory_options *o = options;
     (void)config;
-    return letter == 'N' ? o->slots : letter == 'W' ? o->width : letter == 'A' ? 4 * o->width + 2 : 0;
+    return letter == 'N' ? o->slots : letter == 'W' ? o->width : 0;
 }
 
 /* The share of each slot, [B,N,1]. key: [B,W], sharpness: [B,1] */
@@ -59,17 +60,17 @@ static void memory_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
     tl_tape *t = c->tape;
     const memory *w = c->weights;
-    const int64_t W = ((const memory_options *)c->options)->width;
-    tl_var r = state[0], h = state[1], M = state[2], part[6];
+    tl_var r = state[0], h = state[1], M = state[2], part[4], beta[2];
     h = tl_linear_op(t, h, w->w_h, tl_linear_op(t, r, w->w_r, tl_linear_op(t, x, w->w_x, w->b)));
     h = tl_tanh(t, h);
-    tl_split(t, tl_linear_op(t, h, w->heads, w->heads_b), 6, (int64_t[]){W, W, 1, 1, W, W}, 1, part);
-    tl_var at = find(t, M, part[0], part[2]);
-    tl_var e = tl_unsqueeze(t, tl_sigmoid(t, part[4]), 1),
-           a = tl_unsqueeze(t, part[5], 1); /* [B,1,W] */
+    tl_chunk(t, tl_linear_op(t, h, w->heads, w->heads_b), 4, 1, part);
+    tl_chunk(t, tl_linear_op(t, h, w->sharp, w->sharp_b), 2, 1, beta);
+    tl_var at = find(t, M, part[0], beta[0]);
+    tl_var e = tl_unsqueeze(t, tl_sigmoid(t, part[2]), 1); /* [B,1,W], as a */
+    tl_var a = tl_unsqueeze(t, part[3], 1);
     M = tl_mul(t, M, tl_rsub_scalar(t, tl_mul(t, at, e), 1));
     M = tl_add(t, M, tl_mul(t, at, a));
-    at = find(t, M, part[1], part[3]);
+    at = find(t, M, part[1], beta[1]);
     state[0] = tl_sum_axes(t, tl_mul(t, at, M), 1, (int[]){1}, false);
     state[1] = h, state[2] = M;
 }

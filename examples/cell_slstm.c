@@ -60,6 +60,8 @@ static const tl_cell_type slstm_cell = {
 
 enum { COLOURS = 4 };
 
+static const char *const colours[COLOURS] = {"red", "green", "blue", "yellow"};
+
 static void draw(tl_random *random, int64_t steps, int64_t batch, float *x, float *y)
 {
     for (int64_t b = 0; b < batch; b++) {
@@ -82,11 +84,8 @@ static void show(int64_t steps, int64_t batch, const float *x, const float *y, c
     printf("\n  bid    of      leads   the network\n");
     for (int64_t t = 0; t < 10; t++) {
         const float *now = x + t * batch * (1 + COLOURS);
-        printf("  %5.2f  %s  %s  %s\n", now[0],
-               "red   \0green \0blue  \0yellow" + 7 * lesson_best(COLOURS, now + 1),
-               "red   \0green \0blue  \0yellow" + 7 * (int)y[t * batch],
-               "red   \0green \0blue  \0yellow" +
-                   7 * lesson_best(COLOURS, output + t * batch * COLOURS));
+        printf("  %5.2f  %-6s  %-6s  %s\n", now[0], colours[lesson_best(COLOURS, now + 1)],
+               colours[(int)y[t * batch]], colours[lesson_best(COLOURS, output + t * batch * COLOURS)]);
     }
     for (int64_t i = 0; i < steps * batch; i++)
         right += lesson_best(COLOURS, output + i * COLOURS) == (int64_t)y[i];

@@ -6,9 +6,9 @@
  *     typedef struct mgu { tl_var w_f, u_f, b_f, w_n, u_n, b_n; } mgu;
  *
  *     static const tl_cell_weight mgu_weights[] = {
- *         TL_WEIGHT(mgu, w_f, .shape = "H,I"), TL_WEIGHT(mgu, u_f, .shape = "H,H"), TL_WEIGHT(mgu, b_f,
- * .shape = "H"), TL_WEIGHT(mgu, w_n, .shape = "H,I"), TL_WEIGHT(mgu, u_n, .shape = "H,H"),
- * TL_WEIGHT(mgu, b_n, .shape = "H"), TL_WEIGHTS_END};
+ *         TL_WEIGHT(mgu, w_f, .shape = "H,I"), TL_WEIGHT(mgu, u_f, .shape = "H,H"),
+ *         TL_WEIGHT(mgu, b_f, .shape = "H"),   TL_WEIGHT(mgu, w_n, .shape = "H,I"),
+ *         TL_WEIGHT(mgu, u_n, .shape = "H,H"), TL_WEIGHT(mgu, b_n, .shape = "H"), TL_WEIGHTS_END};
  *
  *     static void mgu_step(const tl_cell_call *c, tl_var x, tl_var *state)
  *     {
@@ -20,12 +20,14 @@
  *         state[0] = tl_lerp(t, h, tl_tanh(t, n), f);
  *     }
  *
- *     static const tl_cell_type mgu_cell = {.name = "mgu", .bytes = sizeof(mgu), .weights =
- * mgu_weights, .states = {{"h", "H"}}, .step = mgu_step};
+ *     static const tl_cell_type mgu_cell = {.name = "mgu", .bytes = sizeof(mgu),
+ *                                           .weights = mgu_weights, .states = {{"h", "H"}},
+ *                                           .step = mgu_step};
  *
  * That is all. tl_rnn_init (rnn.h) makes the parameters, for as many layers and directions as wished,
  * and tl_unroll writes the steps onto the tape; variable lengths, dropout of every kind, zoneout,
- * residual connections, truncation, saving and diagnostics step by step come with it.
+ * residual connections, truncation, saving and diagnostics step by step come with it. Whole programs
+ * around cells of one's own: examples/cell_*.c.
  *
  * Letters: T time, B batch, I input of the layer, H hidden, P output of the layer (H, unless
  * projected). */

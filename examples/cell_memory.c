@@ -75,14 +75,14 @@ static void memory_step(const tl_cell_call *c, tl_var x, tl_var *state)
     state[1] = h, state[2] = M;
 }
 
-static const tl_cell_type memory_cell = {
-    .name = "memory",
-    .bytes = sizeof(memory),
-    .weights = memory_weights,
-    .states = {{"r", "W"}, {"h", "H"}, {"M", "N,W", .init = TL_INIT_NORMAL, .value = 0.5}},
-    .step = memory_step,
-    .options_bytes = sizeof(memory_options),
-    .size = memory_size};
+static const tl_cell_type memory_cell = {.name = "memory",
+                                         .bytes = sizeof(memory),
+                                         .weights = memory_weights,
+                                         .states = {{"r", "W"}, {"h", "H"}, {"M", "N,W"}},
+                                         .initial = {[2] = {TL_INIT_NORMAL, 0.5}},
+                                         .step = memory_step,
+                                         .options_bytes = sizeof(memory_options),
+                                         .size = memory_size};
 
 /* ---- the task --------------------------------------------------------------------------- */
 

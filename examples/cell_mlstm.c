@@ -15,8 +15,8 @@
  * A state may have any shape: C's is "H,H", which makes [B,H,H] of it in a batch, and m's is "1".
  *
  * The task: pairs of a letter and a digit are shown; then the letters come again, in another order.
- * Which digit was it? Guessing has a loss of log 10 = 2.3; with some
- * seeds one letter in eight is never learned, 0.3. An LSTM is trained for comparison. */
+ * Which digit was it? Guessing has a loss of log 10 = 2.3; with some seeds one letter in eight
+ * is never learned, 0.3. An LSTM is trained for comparison. */
 #include "cell_lesson.h"
 
 /* ---- the cell --------------------------------------------------------------------------- */

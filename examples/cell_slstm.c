@@ -48,13 +48,13 @@ static void slstm_step(const tl_cell_call *call, tl_var x, tl_var *state)
     state[0] = tl_mul(t, o, tl_div(t, state[1], state[2]));
 }
 
-static const tl_cell_type slstm_cell = {
-    .name = "slstm",
-    .gates = "z, o, i, f",
-    .bytes = sizeof(slstm),
-    .weights = slstm_weights,
-    .states = {{"h", "H"}, {"c", "H"}, {"n", "H"}, {"m", "H", .value = -1e4}},
-    .step = slstm_step};
+static const tl_cell_type slstm_cell = {.name = "slstm",
+                                        .gates = "z, o, i, f",
+                                        .bytes = sizeof(slstm),
+                                        .weights = slstm_weights,
+                                        .states = {{"h", "H"}, {"c", "H"}, {"n", "H"}, {"m", "H"}},
+                                        .initial = {[3] = {.value = -1e4}},
+                                        .step = slstm_step};
 
 /* ---- the task --------------------------------------------------------------------------- */
 

@@ -79,12 +79,14 @@ typedef struct tl_cell_weight {
 typedef struct tl_cell_state {
     const char *name;
     const char *shape; /* of one row of the batch: "H" for [B,H] */
-    /* Before the first step it is `value` everywhere (0, unless said), and a learned one is so at first
-     * ... */
-    double value;
-    /* ... or is learned whatever the configuration says, with first values of this kind. */
-    tl_cell_init init;
 } tl_cell_state;
+
+/* What a state is before the first step: `value` everywhere, and so at first where it is learned. With
+ * another `init` than the default it is learned whatever the configuration says. */
+typedef struct tl_cell_initial {
+    tl_cell_init init;
+    double value;
+} tl_cell_initial;
 
 enum { TL_MOST_STATES = 4 };
 
@@ -110,6 +112,7 @@ typedef struct tl_cell_type {
     /* What is carried from step to step; a name of NULL ends the list. The first one is also the
      * output, and has one dimension. */
     tl_cell_state states[TL_MOST_STATES + 1];
+    tl_cell_initial initial[TL_MOST_STATES]; /* of states[k]; zeros unless said: {[1] = {.value = 1}} */
 
     /* One step. x: [B,I], or what `input` made of it; state[k]: [B, shape], replaced by the next one.
      */

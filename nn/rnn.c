@@ -365,18 +365,19 @@ static void add_initial(tl_rnn *rnn, tl_params *params, int layer, int direction
     tl_param **initial = &rnn->initial[(layer * rnn->directions + direction) * rnn->states];
     for (int k = 0; k < rnn->states; k++) {
         const tl_cell_state *state = &c->cell->states[k];
+        const tl_cell_initial *first = &c->cell->initial[k];
         char name[64];
         int64_t shape[TL_MAX_DIMS];
-        if (!c->learned_state && state->init == TL_INIT_DEFAULT)
+        if (!c->learned_state && first->init == TL_INIT_DEFAULT)
             continue;
         snprintf(name, sizeof name, "%s0", state->name);
         int ndim = read_shape(c, state->shape, layer_input(c, layer), shape);
-        if (!init_fits(params, c, name, state->init, ndim))
+        if (!init_fits(params, c, name, first->init, ndim))
             return;
         initial[k] = add(params, c, name, layer, direction ? "_reverse" : "", ndim, shape);
         if (initial[k])
             init_values(params, c, initial[k]->value,
-                        state->init == TL_INIT_DEFAULT ? TL_INIT_VALUE : state->init, state->value);
+                        first->init == TL_INIT_DEFAULT ? TL_INIT_VALUE : first->init, first->value);
     }
 }
 

@@ -193,7 +193,7 @@ static tl_var initial_state(const lane *l, int k)
     const tl_layout *s = &l->shape[k];
     tl_param *learned = rnn->initial[(l->layer * rnn->directions + l->direction) * rnn->states + k];
     if (!learned)
-        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, type_of(l)->states[k].value);
+        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, type_of(l)->initial[k].value);
     return tl_expand(l->u->t, tl_use(l->u->t, learned), s->ndim, s->shape);
 }
 

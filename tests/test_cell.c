@@ -92,8 +92,8 @@ static void mistakes_of_the_lists(void **state)
         {{PLAIN, .weights = good, .step = plain_step, .states = {{"h", "B,H"}}}, one_row},
         {{PLAIN, .weights = good, .step = plain_step, .states = {{"h", "H"}, {"h", "H"}}},
          "rnn of plain cells: two states are called h"},
-        {{PLAIN, .weights = good, .step = plain_step,
-          .states = {{"h", "H"}, {"n", "H", .init = TL_INIT_XAVIER}}},
+        {{PLAIN, .weights = good, .step = plain_step, .states = {{"h", "H"}, {"n", "H"}},
+          .initial = {[1] = {.init = TL_INIT_XAVIER}}},
          "rnn of plain cells: n0: Xavier, orthogonal and identity are initial values of matrices, not "
          "of 1 dimension"},
     };
@@ -235,10 +235,10 @@ static void sum_step(const tl_cell_call *c, tl_var x, tl_var *state)
     assert_int_equal(c->dtype, TL_F64);
 }
 
-static const tl_cell_type sum_cell = {
-    .name = "sum",
-    .states = {{"h", "H"}, {"n", "2", .value = 3}, {"C", "2H,3", .init = TL_INIT_NORMAL, .value = 0.5}},
-    .step = sum_step};
+static const tl_cell_type sum_cell = {.name = "sum",
+                                      .states = {{"h", "H"}, {"n", "2"}, {"C", "2H,3"}},
+                                      .initial = {[1] = {.value = 3}, [2] = {TL_INIT_NORMAL, 0.5}},
+                                      .step = sum_step};
 
 static void states_begin_with_something(void **state)
 {

@@ -1,5 +1,5 @@
 /* Memory: none is asked for once a step has been done; every allocation may fail; limits hold. */
-#include "support.h"
+#include "nets.h"
 
 #include <malloc.h>
 #include <unistd.h>
@@ -7,7 +7,6 @@
 #include "nn/bptt.h"
 #include "nn/linear.h"
 #include "nn/optim.h"
-#include "nn/unroll.h"
 
 /* ---- the system's allocator, watched ---------------------------------------------------
  *
@@ -230,6 +229,55 @@ static void other_work_asks_for_no_memory_either(void **state)
     }
     assert_int_equal(calls, 0);
     trainer_free(&w);
+}
+
+/* Lengths, masks, noise, handles, all that a network can have: the same. */
+static void unrolling_with_everything_asks_for_no_memory(void **state)
+{
+    (void)state;
+    const tl_rnn_config config = {.cell = &tl_lstm_cell,
+                                  .options = &(tl_lstm_options){.peephole = true, .layer_norm = true},
+                                  .input = 2 * H,
+                                  .hidden = H,
+                                  .layers = 2,
+                                  .bidirectional = true,
+                                  .connection = TL_HIGHWAY,
+                                  .layer_norm = true,
+                                  .learned_state = true,
+                                  .dropout = 0.1,
+                                  .variational = 0.1,
+                                  .recurrent_dropout = 0.1,
+                                  .drop_connect = 0.1,
+                                  .zoneout = {0.1, 0.1}};
+    static const int64_t lengths[B] = {T, 3, 0, 1, 5};
+    net n = net_from(&config);
+    tl_tensor *x = tl_tensor_zeros(TL_F64, TL_SHAPE(T, B, 2 * H), NULL);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_tape_usage before = {0};
+    for (int round = 0; round < 4; round++) {
+        tl_unrolled handles;
+        const tl_unroll_options options = {.lengths = lengths,
+                                           .reset = tl_full(t, TL_U8, TL_SHAPE(T, B), 1),
+                                           .training = true,
+                                           .handles = &handles,
+                                           .keep_gradients = true};
+        tl_var y = tl_unroll_with(t, &n.rnn, tl_constant(t, x), NULL, &options);
+        tl_var loss = tl_add(t, tl_sum(t, y), tl_sum(t, tl_step_state(&handles, 1, 1, 1, 2)));
+        assert_int_equal(tl_backward(t, loss), TL_OK);
+        tl_state_gradients(t, &handles, 0, 1, 1);
+        assert_int_equal(tl_tape_status(t), TL_OK);
+        tl_tape_reset(t);
+        if (round == 1) {
+            before = tl_tape_measure(t);
+            calls = 0;
+        }
+    }
+    assert_int_equal(calls, 0);
+    assert_int_equal(tl_tape_measure(t).system_calls, before.system_calls);
+    assert_int_equal(tl_tape_measure(t).peak, before.peak);
+    tl_tape_free(t);
+    tl_tensor_release(x);
+    net_free(&n);
 }
 
 /* What a region holds is given back at its end: the caller's output_grad and all that the walk made. */
@@ -509,6 +557,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(later_steps_ask_for_no_memory),
         cmocka_unit_test(other_work_asks_for_no_memory_either),
+        cmocka_unit_test(unrolling_with_everything_asks_for_no_memory),
         cmocka_unit_test(regions_give_everything_back),
         cmocka_unit_test(spent_gradients_are_given_back),
         cmocka_unit_test(a_failing_allocation_is_survived),

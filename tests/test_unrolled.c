@@ -172,6 +172,39 @@ static void places_that_do_not_exist(void **state)
     net_free(&n);
 }
 
+static void lose_the_state(const tl_cell_call *c, tl_var x, tl_var *state)
+{
+    state[0] = c->step == 2 ? TL_NONE : tl_tanh(c->tape, x);
+}
+
+static const tl_cell_type losing = {.name = "losing", .states = {{"h", "H"}}, .step = lose_the_state};
+
+/* What was not reached is TL_NONE, whatever the room held before. */
+static void handles_of_an_unrolling_that_failed(void **state)
+{
+    (void)state;
+    const tl_rnn_config config = {.cell = &losing, .input = I, .hidden = H, .layers = 2};
+    net n = net_from(&config);
+    tl_tape *t = tl_tape_new(NULL);
+    tl_unrolled u;
+    void *room = tl_scratch(t, 1 << 16);
+    assert_non_null(room);
+    memset(room, 0x5a, 1 << 16);
+    tl_tape_reset(t);
+    tl_unroll_with(t, &n.rnn, input_of(t, &config, 1), NULL, &(tl_unroll_options){.handles = &u});
+    assert_false(tl_is_none(tl_step_output(&u, 0, 0, 1)));
+    for (int64_t step = 2; step < T; step++) {
+        assert_true(tl_is_none(tl_step_input(&u, 0, 0, step)));
+        assert_true(tl_is_none(tl_step_output(&u, 0, 0, step)));
+        assert_true(tl_is_none(tl_step_state(&u, 0, 0, 0, step + 1)));
+        assert_true(tl_is_none(tl_step_state(&u, 1, 0, 0, step)));
+    }
+    assert_error(t, TL_ERR_ARGUMENT,
+                 "unroll: losing cell: state h returned is TL_NONE (layer 0, step 2)");
+    tl_tape_free(t);
+    net_free(&n);
+}
+
 /* ---- gradients of states ---------------------------------------------------------------- */
 
 /* dL/dstate as tl_grad has it, where L depends on the outputs of some steps only. */
@@ -412,6 +445,7 @@ int main(void)
         cmocka_unit_test(handles_are_what_passed_between_the_steps),
         cmocka_unit_test(inputs_are_what_the_step_read),
         cmocka_unit_test(places_that_do_not_exist),
+        cmocka_unit_test(handles_of_an_unrolling_that_failed),
         cmocka_unit_test(gradients_of_states),
         cmocka_unit_test(jacobians_of_states),
         cmocka_unit_test(jacobians_of_the_other_direction),

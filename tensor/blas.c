@@ -60,33 +60,14 @@ void tl_blas_free(tl_blas *blas)
     tl_system_give(blas);
 }
 
-/* ---- general products -------------------------------------------------------------------
- *
- * BLIS takes some 3 us to begin with, in which loops do a 16 x 16 x 16: batches of small matrices, an
- * outer product for each row of a batch, say, would take ten times as long. */
+/* ---- general products ------------------------------------------------------------------- */
 
-enum { SMALL = 4096 }; /* multiplications */
-
-#define real    float
-#define R(name) name##_f32
-#include "tensor/small_product.inl"
-#undef real
-#undef R
-#define real    double
-#define R(name) name##_f64
-#include "tensor/small_product.inl"
-#undef real
-#undef R
+enum { SMALL = 4096 }; /* multiplications: fewer are done before BLIS has begun */
 
 static void product(tl_blas *blas, tl_dtype dtype, tl_matrix a, tl_matrix b, double beta, tl_matrix c)
 {
     if ((double)c.rows * (double)c.cols * (double)a.cols <= SMALL) {
-        void (*small)(tl_matrix, tl_matrix, double, tl_matrix) =
-            dtype == TL_F32 ? small_product_f32 : small_product_f64;
-        if (c.cols < 4 && c.rows > c.cols) /* the inner loop is along C's rows: C' = B' A' */
-            small(tl_matrix_transposed(b), tl_matrix_transposed(a), beta, tl_matrix_transposed(c));
-        else
-            small(a, b, beta, c);
+        tl_small_product(blas->level, dtype, a, b, beta, c);
         return;
     }
     rntm_t one_thread = BLIS_RNTM_INITIALIZER;

@@ -1,6 +1,6 @@
-/* small_product.inl - C = A B + beta C of small matrices, row by row. Included for each `real`. */
+/* small_product.inl - C = A B + beta C, row by row. Included by small.c for each real and processor. */
 
-static void R(small_product)(tl_matrix a, tl_matrix b, double beta, tl_matrix c)
+TARGET static void R(small_product)(tl_matrix a, tl_matrix b, double beta, tl_matrix c)
 {
     for (int64_t i = 0; i < c.rows; i++) {
         const real *of_a = (const real *)a.data + i * a.row_stride;

@@ -41,6 +41,7 @@ static bool begin_sink(tl_tape *t, tl_node *x)
         layout ? tl_loose_new(t, (tl_dtype)x->dtype, layout, x->leaf->gradient->data, NULL, &id) : NULL;
     if (!sink)
         return false;
+    tl_tensor_touch(x->leaf->gradient);
     sink->refs = 1;
     sink->flags |= NODE_SINK;
     x->gradient = handle_of(id);
@@ -155,8 +156,8 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
 
 static bool passes(const tl_tape *t, const tl_node *n, int k)
 {
-    const tl_node *x = tl_node_at(t, tl_node_inputs(n)[k]);
-    return (x->flags & NODE_NEEDS_GRADIENT) &&
+    uint32_t id = tl_node_inputs(n)[k];
+    return id >= t->walk.floor && (tl_node_at(t, id)->flags & NODE_NEEDS_GRADIENT) &&
            !((n->flags & NODE_CUT) && tl_is_stopped(t, t->walk.node, k));
 }
 
@@ -202,6 +203,8 @@ static void derive_by_hand(tl_tape *t, const tl_call *c, tl_var g, tl_var *dx)
                      "second, and none in forward mode");
         return;
     }
+    if ((t->observe & OBSERVE_CHANGES) && !tl_refuse_changed(t, c->count, c->in))
+        return; /* it reads them all, for what is known */
     const tl_node *dy = tl_node_of(t, tl_contiguous(t, g), c->op->name);
     tl_block *room = tl_pool_get(&t->pool, (size_t)c->count * sizeof(tl_array));
     if (!room)
@@ -294,7 +297,10 @@ static uint32_t complete(tl_tape *t, tl_node *n)
     uint32_t handle = n->gradient;
     n->gradient = 0;
     if (n->flags & NODE_DEFERRED) {
+        double begin = t->observe & OBSERVE_PROFILE ? tl_clock() : 0;
         tl_panel_flush(t, tl_node_at(t, id_of(handle))->data);
+        if (t->observe & OBSERVE_PROFILE)
+            tl_profile_add(t, &tl_op_sum_outer, (tl_profile_line){.backward = tl_clock() - begin});
         n->flags &= NODE_ALL & ~(unsigned)NODE_DEFERRED;
     }
     return handle;
@@ -361,12 +367,24 @@ static uint32_t add_to_sink(tl_tape *t, tl_node *x, uint32_t handle)
     return complete(t, x);
 }
 
+/* Terms that were finite may have a sum that is not. */
+static bool trap_leaf(tl_tape *t, const tl_node *n, uint32_t handle)
+{
+    const tl_node *g = tl_node_of(t, tl_var_of(t, id_of(handle)), "backward");
+    const char *name = n->leaf->name ? n->leaf->name : "leaf";
+    return g && tl_trap(t, name, "its gradient", -1, tl_node_array(g));
+}
+
 static void finish_leaf(tl_tape *t, uint32_t id)
 {
     tl_node *n = tl_node_at(t, id);
     if (!n->gradient)
         return;
     uint32_t handle = complete(t, n);
+    if ((t->observe & OBSERVE_TRAP) && !trap_leaf(t, n, handle)) {
+        keep_gradient(t, n, handle);
+        return;
+    }
     if (n->flags & NODE_HOOKED) {
         t->scopes.current = n->scope;
         handle = run_hooks(t, id, handle);
@@ -525,6 +543,14 @@ static bool grad_fits(tl_tape *t, tl_var output, tl_var *seed, int count, const 
     return t->error.status == TL_OK;
 }
 
+static uint32_t first_of(int count, const tl_var *inputs)
+{
+    uint32_t first = UINT32_MAX;
+    for (int k = 0; k < count; k++)
+        first = inputs[k].id < first ? inputs[k].id : first;
+    return first;
+}
+
 tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,
                   bool create_graph, tl_var *grads)
 {
@@ -538,7 +564,8 @@ tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, cons
     uint32_t *saved = tl_block_data(room);
     ask_inputs(t, count, inputs, saved);
     if (tl_node_at(t, output.id)->flags & NODE_NEEDS_GRADIENT)
-        walk(t, output.id, output_grad, (tl_walk){.create_graph = create_graph, .retain = true});
+        walk(t, output.id, output_grad,
+             (tl_walk){.create_graph = create_graph, .retain = true, .floor = first_of(count, inputs)});
     collect_inputs(t, count, inputs, saved, grads);
     tl_pool_put(&t->pool, room);
     return t->error.status;

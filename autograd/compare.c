@@ -36,6 +36,9 @@ static const char *where(const tl_layout *layout, int64_t element, char text[TL_
 static tl_status check_pair(const tl_grad_pair *p, tl_error *error)
 {
     char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    if (!p->manual || !p->automatic)
+        return tl_fail(error, TL_ERR_ARGUMENT, "compare_grads: %s: the %s gradient is NULL", p->name,
+                       p->manual ? "automatic" : "manual");
     if (!tl_dtype_is_real(p->manual->dtype) || !tl_dtype_is_real(p->automatic->dtype)) {
         return tl_fail(error, TL_ERR_DTYPE, "compare_grads: %s: gradients are reals, not %s and %s",
                        p->name, tl_dtype_name(p->manual->dtype), tl_dtype_name(p->automatic->dtype));
@@ -62,14 +65,14 @@ tl_status tl_compare_grads(int count, const tl_grad_pair *pairs, double toleranc
 {
     tl_status status = TL_OK;
     char text[TL_LAYOUT_TEXT];
+    for (int k = 0; k < count; k++)
+        if ((status = check_pair(&pairs[k], error)) != TL_OK)
+            return status;
     if (stream)
         fprintf(stream, "%-24s %6s %14s %18s %18s %11s %11s\n", "gradient", "step", "worst element",
                 "manual", "automatic", "difference", "relative");
     for (int k = 0; k < count; k++) {
         const tl_grad_pair *p = &pairs[k];
-        tl_status fit = check_pair(p, error);
-        if (fit != TL_OK)
-            return fit;
         tl_grad_difference d = worst_of(p);
         if (stream)
             print(stream, p, &d);
@@ -86,7 +89,7 @@ tl_status tl_compare_grads(int count, const tl_grad_pair *pairs, double toleranc
                          p->name, step, where(&p->automatic->layout, d.element, text), d.manual,
                          d.automatic, d.relative, tolerance);
     }
-    if (stream && ferror(stream))
+    if (stream && (fflush(stream) || ferror(stream)))
         return tl_fail(error, TL_ERR_IO, "compare_grads: the stream does not take it");
     return status;
 }

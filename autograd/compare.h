@@ -33,7 +33,8 @@ typedef struct tl_grad_difference {
 
 /* Compares `count` pairs and prints a line for each (stream NULL: none). TL_ERR_CHECK when a relative
  * difference is above the tolerance or not a number: error names pair, step, element and both numbers.
- * TL_ERR_SHAPE, TL_ERR_DTYPE when a pair does not fit. differences: [count], or NULL. */
+ * TL_ERR_SHAPE, TL_ERR_DTYPE, TL_ERR_ARGUMENT (NULL) when a pair does not fit. differences: [count], or
+ * NULL. */
 TL_API tl_status tl_compare_grads(int count, const tl_grad_pair *pairs, double tolerance, FILE *stream,
                                   tl_grad_difference *differences, tl_error *error);
 

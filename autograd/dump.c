@@ -18,11 +18,18 @@
 #include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
+/* What a scope that becomes one node stands for. */
+typedef struct fold {
+    uint32_t count; /* nodes; 0: none, or written already */
+    double norm;    /* the largest of their gradients' */
+} fold;
+
 typedef struct dump {
     tl_tape *tape;
     FILE *stream;
     tl_dump_options options;
     double smallest, largest; /* norms of gradients, logarithms */
+    fold *folds;              /* by scope; NULL when none is folded */
 } dump;
 
 /* Norm of the gradient that was kept; negative: none was. */
@@ -75,7 +82,7 @@ static void dump_text(const dump *d, uint32_t id)
     fprintf(d->stream, "%s%s%s%s", n.name ? "  " : "", n.name ? n.name : "", constants[0] ? "  " : "",
             constants);
     double norm = gradient_norm(d, id);
-    if (norm >= 0)
+    if (!(norm < 0))
         fprintf(d->stream, "  |gradient| %.6g", norm);
     fputc('\n', d->stream);
 }
@@ -114,8 +121,9 @@ static void dump_json(const dump *d, uint32_t id)
         json_object_set_new(
             node, "attributes",
             json_loads(tl_attr_to_json(n.rule, n.attr, sizeof constants, constants), 0, NULL));
-    if (gradient_norm(d, id) >= 0)
-        json_object_set_new(node, "gradient_norm", json_real(gradient_norm(d, id)));
+    double norm = gradient_norm(d, id);
+    if (!(norm < 0)) /* JSON has no word for what is not finite */
+        json_object_set_new(node, "gradient_norm", isfinite(norm) ? json_real(norm) : json_null());
     fputs(id == d->options.from ? "\n" : ",\n", d->stream);
     json_dumpf(node, d->stream, 0);
     json_decref(node);
@@ -148,8 +156,8 @@ static bool is_leaf(const dump *d, uint32_t id)
 
 static void node_name(const dump *d, uint32_t id, char name[32])
 {
-    uint32_t fold = is_leaf(d, id) ? 0 : folded(d, tl_node_at(d->tape, id)->scope);
-    snprintf(name, 32, fold ? "s%u" : "n%u", fold ? fold : id);
+    uint32_t one = is_leaf(d, id) ? 0 : folded(d, tl_node_at(d->tape, id)->scope);
+    snprintf(name, 32, one ? "s%u" : "n%u", one ? one : id);
 }
 
 static void scope_label(const dump *d, uint32_t scope)
@@ -160,13 +168,15 @@ static void scope_label(const dump *d, uint32_t scope)
         fprintf(d->stream, " %lld", (long long)s->index);
 }
 
-/* From white, at the smallest norm, to red. */
+/* From white, at the smallest norm, to red; what is not finite is as red as can be. */
 static void colour(const dump *d, double norm)
 {
     if (norm < 0)
         return;
     double range = d->largest - d->smallest;
-    double share = norm <= 0 ? 0 : range > 0 ? (log(norm) - d->smallest) / range : 1;
+    double share = norm <= 0                       ? 0
+                   : !isfinite(norm) || range <= 0 ? 1
+                                                   : (log(norm) - d->smallest) / range;
     fprintf(d->stream, " style=filled fillcolor=\"0.0 %.3f 1.0\" tooltip=\"|gradient| %.6g\"",
             0.9 * share, norm);
 }
@@ -181,31 +191,42 @@ static void dot_node(const dump *d, uint32_t id)
     quoted(d->stream, n.name ? n.name : n.op);
     fprintf(d->stream, "\\n%s\"%s", tl_layout_text(n.layout, shape), n.rule ? "" : " shape=box");
     colour(d, norm);
-    if (norm >= 0)
+    if (!(norm < 0))
         fprintf(d->stream, " xlabel=\"%.2g\"", norm);
     fputs("];\n", d->stream);
 }
 
-/* One node for all of a scope; its colour is that of the largest gradient in it. Returns where the
- * scope ends. */
-static uint32_t dot_fold(const dump *d, uint32_t scope, uint32_t id)
+/* Of NaN and a number the NaN. */
+static double larger(double a, double b)
 {
-    uint32_t count = 0;
-    double norm = -1;
-    for (; id < d->options.to; id++) {
-        if (is_leaf(d, id))
+    return isnan(a) || a > b ? a : b;
+}
+
+/* A scope may stand in several stretches of the tape: derivatives that are recorded belong to the
+ * scopes of what they are derived from. */
+static void count_folds(const dump *d)
+{
+    for (uint32_t id = d->options.from; id < d->options.to; id++) {
+        uint32_t scope = is_leaf(d, id) ? 0 : folded(d, tl_node_at(d->tape, id)->scope);
+        if (!scope)
             continue;
-        if (folded(d, tl_node_at(d->tape, id)->scope) != scope)
-            break;
-        count++;
-        norm = fmax(norm, gradient_norm(d, id));
+        fold *f = &d->folds[scope - 1];
+        f->norm = larger(gradient_norm(d, id), f->count++ ? f->norm : -1);
     }
+}
+
+/* One node for all of a scope; its colour is that of the largest gradient in it. */
+static void dot_fold(const dump *d, uint32_t scope)
+{
+    fold *f = &d->folds[scope - 1];
+    if (!f->count)
+        return;
     fprintf(d->stream, "s%u [shape=box3d label=\"", scope);
     scope_label(d, scope);
-    fprintf(d->stream, "\\n%u nodes\"", count);
-    colour(d, norm);
+    fprintf(d->stream, "\\n%u nodes\"", f->count);
+    colour(d, f->norm);
     fputs("];\n", d->stream);
-    return id;
+    f->count = 0;
 }
 
 /* The scopes around `scope` are the clusters to be open; those already open, down to their common
@@ -237,17 +258,15 @@ static void dot_nodes(const dump *d)
     for (uint32_t id = d->options.from; id < d->options.to; id++)
         if (is_leaf(d, id))
             dot_node(d, id);
-    for (uint32_t id = d->options.from; id < d->options.to;) {
-        uint32_t scope = tl_node_at(d->tape, id)->scope, fold = folded(d, scope);
-        if (is_leaf(d, id)) {
-            id++;
+    for (uint32_t id = d->options.from; id < d->options.to; id++) {
+        uint32_t scope = tl_node_at(d->tape, id)->scope, one = folded(d, scope);
+        if (is_leaf(d, id) || (one && !d->folds[one - 1].count))
             continue;
-        }
-        enter(d, &open, fold ? d->tape->scopes.entry[fold - 1].parent : scope);
-        if (fold)
-            id = dot_fold(d, fold, id);
+        enter(d, &open, one ? d->tape->scopes.entry[one - 1].parent : scope);
+        if (one)
+            dot_fold(d, one);
         else
-            dot_node(d, id++);
+            dot_node(d, id);
     }
     enter(d, &open, 0);
 }
@@ -269,12 +288,23 @@ static void dot_edges(const dump *d)
     }
 }
 
-static void dump_dot(const dump *d)
+static void dump_dot(dump *d)
 {
+    tl_tape *t = d->tape;
+    size_t bytes = t->scopes.count * sizeof(fold);
+    tl_block *room = d->options.fold && bytes ? tl_pool_get(&t->pool, bytes) : NULL;
+    if (d->options.fold && bytes && !room) {
+        tl_tape_no_memory(t);
+        return;
+    }
+    d->folds = room ? memset(tl_block_data(room), 0, bytes) : NULL;
+    if (d->folds)
+        count_folds(d);
     fputs("strict digraph tape {\nrankdir=LR;\nnode [shape=ellipse fontsize=10];\n", d->stream);
     dot_nodes(d);
     dot_edges(d);
     fputs("}\n", d->stream);
+    tl_pool_put(&t->pool, room);
 }
 
 /* ---- all -------------------------------------------------------------------------------- */
@@ -285,7 +315,7 @@ static void find_range(dump *d)
     d->largest = -INFINITY;
     for (uint32_t id = d->options.from; id < d->options.to; id++) {
         double norm = gradient_norm(d, id);
-        if (norm <= 0)
+        if (norm <= 0 || !isfinite(norm))
             continue;
         d->smallest = fmin(d->smallest, log(norm));
         d->largest = fmax(d->largest, log(norm));
@@ -314,5 +344,5 @@ tl_status tl_dump(tl_tape *t, FILE *stream, const tl_dump_options *options)
             dump_text(&d, id);
     if (d.options.format == TL_DUMP_JSON)
         fputs("]}\n", stream);
-    return fflush(stream) || ferror(stream) ? TL_ERR_IO : TL_OK;
+    return t->error.status ? t->error.status : fflush(stream) || ferror(stream) ? TL_ERR_IO : TL_OK;
 }

@@ -18,6 +18,7 @@ typedef struct push {
     tl_tape *tape;
     uint32_t node;   /* whose tangent is being computed */
     tl_var *tangent; /* by id, from `first` on; TL_NONE: zero */
+    bool *leads;     /* to the output; by id, from `first` on */
     uint32_t first;
 } push;
 
@@ -128,6 +129,20 @@ static tl_var along_node(push *p, uint32_t id)
                                                     : along_general(p, &call, dx);
 }
 
+/* What does not lead to the output has no business here: it may not even have a tangent. */
+static void find_path(push *p, uint32_t output)
+{
+    p->leads[output - p->first] = true;
+    for (uint32_t id = output + 1; id-- > p->first;) {
+        const tl_node *n = tl_node_at(p->tape, id);
+        for (uint32_t k = 0; p->leads[id - p->first] && k < n->count; k++) {
+            uint32_t in = tl_node_inputs(n)[k];
+            if (!(in & TL_LOOSE) && in >= p->first)
+                p->leads[in - p->first] = true;
+        }
+    }
+}
+
 static bool begin(push *p, tl_var output, int count, const tl_var *inputs, const tl_var *tangents)
 {
     tl_tape *t = p->tape;
@@ -151,10 +166,12 @@ static bool begin(push *p, tl_var output, int count, const tl_var *inputs, const
         p->first = inputs[k].id < p->first ? inputs[k].id : p->first;
     }
     size_t nodes = (size_t)(output.id - p->first) + 1;
-    p->tangent = tl_scratch(t, nodes * sizeof *p->tangent);
+    p->tangent = tl_scratch(t, nodes * (sizeof *p->tangent + sizeof *p->leads));
     if (!p->tangent)
         return false;
-    memset(p->tangent, 0, nodes * sizeof *p->tangent); /* TL_NONE */
+    p->leads = (bool *)(p->tangent + nodes);
+    memset(p->tangent, 0, nodes * (sizeof *p->tangent + sizeof *p->leads)); /* TL_NONE, false */
+    find_path(p, output.id);
     for (int k = 0; k < count; k++)
         if (inputs[k].id <= output.id) {
             tl_var *slot = &p->tangent[inputs[k].id - p->first];
@@ -174,7 +191,7 @@ tl_var tl_jvp(tl_tape *t, tl_var output, int count, const tl_var *inputs, const 
     uint32_t scope = t->scopes.current;
     tl_find_changes(t);
     for (uint32_t id = p.first; id <= output.id && !t->error.status; id++)
-        if (tl_node_at(t, id)->op && tl_is_none(p.tangent[id - p.first]))
+        if (p.leads[id - p.first] && tl_node_at(t, id)->op && tl_is_none(p.tangent[id - p.first]))
             p.tangent[id - p.first] = along_node(&p, id);
     t->observe &= ~(unsigned)OBSERVE_CHANGES;
     if (t->error.status)

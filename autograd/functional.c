@@ -12,25 +12,31 @@ static tl_var *variables(tl_tape *t, int64_t count)
     return tl_scratch(t, (size_t)(count ? count : 1) * sizeof(tl_var));
 }
 
-/* sum over k of a_k . b_k */
-static tl_var dot(tl_tape *t, const char *who, int count, const tl_var *a, const tl_var *b)
+static bool vectors_fit(tl_tape *t, const char *who, int count, const tl_var *inputs,
+                        const tl_var *vectors)
 {
     char left[TL_LAYOUT_TEXT], right[TL_LAYOUT_TEXT];
-    tl_var sum = TL_NONE;
     for (int k = 0; k < count; k++) {
-        const tl_node *x = tl_node_of(t, a[k], who), *y = x ? tl_node_of(t, b[k], who) : NULL;
-        if (!y)
-            return tl_poison(t);
-        if (!tl_layout_same_shape(x->layout, y->layout) || x->dtype != y->dtype) {
+        const tl_node *x = tl_node_of(t, inputs[k], who),
+                      *v = x ? tl_node_of(t, vectors[k], who) : NULL;
+        if (!v)
+            return false;
+        if (!tl_layout_same_shape(x->layout, v->layout) || x->dtype != v->dtype) {
             tl_tape_fail(t, TL_ERR_SHAPE, "%s: vector %d is %s %s, but the input is %s %s", who, k,
-                         tl_dtype_name((tl_dtype)y->dtype), tl_layout_text(y->layout, right),
+                         tl_dtype_name((tl_dtype)v->dtype), tl_layout_text(v->layout, right),
                          tl_dtype_name((tl_dtype)x->dtype), tl_layout_text(x->layout, left));
-            return tl_poison(t);
+            return false;
         }
-        tl_var term = tl_sum(t, tl_mul(t, a[k], b[k]));
-        sum = tl_is_none(sum) ? term : tl_add(t, sum, term);
     }
-    return sum;
+    return true;
+}
+
+/* All elements of all of them, one after the other: [N]. */
+static tl_var flatten(tl_tape *t, int count, const tl_var *x, tl_var *room)
+{
+    for (int k = 0; k < count; k++)
+        room[k] = tl_reshape(t, x[k], 1, &tl_node_at(t, x[k].id)->layout->count);
+    return tl_concat(t, count, room, 0);
 }
 
 static tl_status fill_poison(tl_tape *t, int count, tl_var *products)
@@ -40,30 +46,23 @@ static tl_status fill_poison(tl_tape *t, int count, tl_var *products)
     return t->error.status;
 }
 
-/* A sum that no longer depends on the inputs (the function was linear) has the derivative zero. */
-static tl_status grad_or_zero(tl_tape *t, tl_var sum, tl_var seed, int count, const tl_var *inputs,
-                              tl_var *products)
-{
-    if (tl_is_none(sum) || tl_needs_gradient(t, sum))
-        return tl_grad(t, sum, seed, count, inputs, true, products);
-    for (int k = 0; k < count && !t->error.status; k++) {
-        tl_array x = tl_value(t, inputs[k]);
-        products[k] = tl_full(t, x.dtype, x.layout->ndim, x.layout->shape, 0);
-    }
-    return t->error.status;
-}
-
+/* The vectors are where the second walk starts from, not factors that it passes: so they may depend on
+ * the inputs themselves, and the products are those of H at its place with what the vectors are. */
 tl_status tl_hvp(tl_tape *t, tl_var loss, int count, const tl_var *inputs, const tl_var *vectors,
                  tl_var *products)
 {
-    tl_var *first = variables(t, count);
     fill_poison(t, count, products);
     if (count < 1)
         return tl_tape_fail(t, TL_ERR_ARGUMENT, "hvp: no inputs");
-    if (!first || tl_grad(t, loss, TL_NONE, count, inputs, true, first) != TL_OK)
+    tl_var *first = variables(t, 2 * (int64_t)count);
+    if (!first || tl_grad(t, loss, TL_NONE, count, inputs, true, first) != TL_OK ||
+        !vectors_fit(t, "hvp", count, inputs, vectors))
         return t->error.status;
-    tl_var sum = dot(t, "hvp", count, first, vectors);
-    return t->error.status ? t->error.status : grad_or_zero(t, sum, TL_NONE, count, inputs, products);
+    if (count == 1)
+        return tl_grad(t, first[0], vectors[0], 1, inputs, true, products);
+    tl_var all = flatten(t, count, first, first + count);
+    tl_var seed = flatten(t, count, vectors, first + count);
+    return tl_grad(t, all, seed, count, inputs, true, products);
 }
 
 tl_status tl_gnvp(tl_tape *t, tl_var loss, tl_var output, int count, const tl_var *inputs,

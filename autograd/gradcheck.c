@@ -187,7 +187,8 @@ static void describe(const check *c, tl_gradcheck_report *r, bool good)
                  good ? "agreement" : "DIFFERENCE", (long long)r->checked, r->input,
                  (long long)r->element, c->forward ? "reverse" : "analytic", r->analytic,
                  c->forward ? "forward" : "numeric", r->numeric, r->error, c->options.tolerance);
-    const char *texts[] = {"inputs in f32, too coarse to tell", NULL, "inputs whose memory may overlap"};
+    const char *texts[] = {"inputs in f32, too coarse to tell", NULL,
+                           "inputs whose memory may overlap"};
     for (int k = 0; k < 3; k++)
         if ((r->warnings >> k & 1) && texts[k])
             used += snprintf(r->message + used, sizeof r->message - (size_t)used, "; WARNING: %s",

@@ -27,13 +27,22 @@ static uint64_t mix_number(uint64_t hash, uint64_t number)
     return mix(hash, &number, sizeof number);
 }
 
+/* How many integers are given says something only where they are a list. */
+static uint64_t mix_attr(uint64_t hash, const tl_op *op, const tl_attr *attr)
+{
+    tl_attr a = *attr;
+    if (op->attributes && !strchr(op->attributes, '*'))
+        a.n = 0;
+    return mix(hash, &a, sizeof a);
+}
+
 /* All of a node but its operands. */
 static uint64_t mix_node(uint64_t hash, const tl_node *n)
 {
     const char *kind = n->op ? n->op->name : n->flags & NODE_NEEDS_GRADIENT ? "a leaf" : "a constant";
     hash = mix(hash, kind, strlen(kind));
     if (n->op)
-        hash = mix(hash, n->attr, sizeof *n->attr);
+        hash = mix_attr(hash, n->op, n->attr);
     hash = mix_number(hash, (uint64_t)n->dtype << 32 | (uint64_t)n->layout->ndim);
     hash = mix(hash, n->layout->shape, (size_t)n->layout->ndim * sizeof(int64_t));
     return mix_number(hash, n->count);

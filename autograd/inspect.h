@@ -61,9 +61,9 @@ typedef struct tl_dump_options {
 } tl_dump_options;
 
 /* Text: a line a variable. JSON: {"nodes": [{"id", "op", "inputs", "dtype", "shape", "scope", "bytes",
- * "needs_gradient", and where they exist "name", "attributes", "gradient_norm"}, ...]}. DOT: for
- * Graphviz, with a cluster for each scope. NULL options: text. TL_ERR_IO when the stream does not take
- * it. */
+ * "needs_gradient", and where they exist "name", "attributes", "gradient_norm" (null: not finite)},
+ * ...]}. DOT: for Graphviz, with a cluster for each scope. NULL options: text. TL_ERR_IO when the stream
+ * does not take it. */
 TL_API tl_status tl_dump(tl_tape *t, FILE *stream, const tl_dump_options *options);
 
 /* ---- structure as a number -------------------------------------------------------------- */
@@ -76,7 +76,7 @@ TL_API uint64_t tl_graph_hash(tl_tape *t, int outputs, const tl_var *output, int
                               const tl_var *input);
 /* XXH3 of variables from .. to-1 in the order of recording (to 0: to the end); operands from outside
  * count by the order in which they are met. So stretches of a tape can be compared: step 3 and step 4,
- * say. */
+ * say (of tl_unroll: behind their first op, which takes slice 3, or 4, of the input). */
 TL_API uint64_t tl_tape_hash(tl_tape *t, uint32_t from, uint32_t to);
 
 #endif

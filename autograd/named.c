@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -100,21 +101,29 @@ static bool read_integers(const field *f, const json_t *value, tl_attr *attr)
     return true;
 }
 
+/* JSON has no numbers that are not finite: they are words. */
+static bool read_real(const json_t *value, double *x)
+{
+    static const struct {
+        const char *word;
+        double value;
+    } words[] = {{"inf", (double)INFINITY}, {"-inf", -(double)INFINITY}, {"nan", (double)NAN}};
+    *x = json_number_value(value);
+    for (int k = 0; k < 3 && json_is_string(value); k++)
+        if (strcmp(json_string_value(value), words[k].word) == 0) {
+            *x = words[k].value;
+            return true;
+        }
+    return json_is_number(value);
+}
+
 static bool read_field(const field *f, const json_t *value, tl_attr *attr)
 {
     if (f->kind == 'b')
         return read_flag(f, value, attr);
     if (f->kind == 'i')
         return read_integers(f, value, attr);
-    if (json_is_string(value) && strcmp(json_string_value(value), "inf") == 0)
-        attr->f[f->first] = (double)INFINITY;
-    else if (json_is_string(value) && strcmp(json_string_value(value), "-inf") == 0)
-        attr->f[f->first] = -(double)INFINITY;
-    else if (json_is_number(value))
-        attr->f[f->first] = json_number_value(value);
-    else
-        return false;
-    return true;
+    return read_real(value, &attr->f[f->first]);
 }
 
 static const char *wanted(const field *f, char text[128])
@@ -142,12 +151,25 @@ static bool is_known(const tl_op *op, const char *name)
     return false;
 }
 
+/* What n is where it is no list's length: the entries of i up to the last one that has a name. */
+static int32_t given(const tl_op *op)
+{
+    const char *line = op->attributes;
+    int last = 0;
+    field f;
+    while (next_field(&line, &f))
+        if (f.kind == 'i' && f.first + f.count > last)
+            last = f.first + f.count;
+    return last;
+}
+
 static tl_status read_all(const tl_op *op, json_t *object, tl_attr *attr, tl_error *error)
 {
     const char *line = op->attributes, *name;
     char text[128];
     field f;
     json_t *value;
+    attr->n = given(op);
     while (next_field(&line, &f)) {
         value = json_object_get(object, f.name);
         if (!value)
@@ -182,9 +204,9 @@ tl_status tl_attr_from_json(const tl_op *op, const char *json, tl_attr *attr, tl
 
 static json_t *real_of(double x)
 {
-    if (x > 1e308 || x < -1e308)
-        return json_string(x > 0 ? "inf" : "-inf");
-    return json_real(x);
+    if (isfinite(x))
+        return json_real(x);
+    return json_string(isnan(x) ? "nan" : x > 0 ? "inf" : "-inf");
 }
 
 static json_t *field_value(const field *f, const tl_attr *attr)
@@ -211,9 +233,9 @@ const char *tl_attr_to_json(const tl_op *op, const tl_attr *attr, size_t size, c
     field f;
     while (next_field(&line, &f))
         json_object_set_new(object, f.name, field_value(&f, attr));
-    size_t used = json_dumpb(object, text, size ? size - 1 : 0, JSON_REAL_PRECISION(17));
-    if (size)
-        text[used < size ? used : size - 1] = 0;
+    char *whole = json_dumps(object, JSON_REAL_PRECISION(17));
+    snprintf(text, size, "%s", whole ? whole : "{}");
+    free(whole);
     json_decref(object);
     return text;
 }
@@ -234,6 +256,31 @@ tl_status tl_op_describe(int index, tl_op_info *info)
                          .differentiable = none           ? 0
                                            : op->backward ? 2
                                                           : 1};
+    return TL_OK;
+}
+
+int tl_var_shape(tl_tape *t, tl_var v, int64_t *shape, int *dtype)
+{
+    tl_array x = tl_value(t, v);
+    if (!x.layout)
+        return -1;
+    memcpy(shape, x.layout->shape, (size_t)x.layout->ndim * sizeof *shape);
+    if (dtype)
+        *dtype = (int)x.dtype;
+    return x.layout->ndim;
+}
+
+tl_status tl_var_read(tl_tape *t, tl_var v, int64_t count, double *numbers)
+{
+    tl_array x = tl_value(t, v);
+    if (!x.layout)
+        return tl_tape_status(t);
+    if (x.layout->count != count)
+        return tl_tape_fail(t, TL_ERR_SHAPE, "var_read: room for %lld elements, there are %lld",
+                            (long long)count, (long long)x.layout->count);
+    tl_tensor view = {.data = x.data, .layout = *x.layout, .dtype = x.dtype};
+    for (int64_t i = 0; i < count; i++)
+        numbers[i] = tl_tensor_get(&view, i);
     return TL_OK;
 }
 

@@ -8,7 +8,7 @@
  *     stride=i1:2         two integers, i[1] and i[2]
  *     axes=i*             a list, i[0..n-1]; n is its length
  *     axes=i1*            a list after one integer, i[1..n]
- *     eps=f0              a real
+ *     eps=f0              a real; "inf", "-inf" and "nan" are written as words
  *     keepdim=flag        a truth value
  *     largest=flag.1      a truth value, bit 1
  *     reduction=flag:mean,sum,none          one of these words, counted from 0
@@ -38,5 +38,14 @@ TL_API const char *tl_attr_to_json(const tl_op *op, const tl_attr *attr, size_t 
 /* Applies a built-in op. Negative dimensions are not counted from the end here. */
 TL_API tl_var tl_apply_named(tl_tape *t, const char *name, int count, const tl_var *in,
                              const char *json);
+
+/* ---- reading without structs -------------------------------------------------------------- */
+
+/* Returns the number of dimensions (-1: an error, on the tape), their sizes in shape[TL_MAX_DIMS], and
+ * the dtype (NULL: not wanted). */
+TL_API int tl_var_shape(tl_tape *t, tl_var v, int64_t *shape, int *dtype);
+/* All elements, row-major, as doubles, whatever the dtype and strides. TL_ERR_SHAPE when there are not
+ * just `count` of them. */
+TL_API tl_status tl_var_read(tl_tape *t, tl_var v, int64_t count, double *numbers);
 
 #endif

@@ -1,6 +1,6 @@
 /* observe.c - what a tape can look out for while it is written and walked: numbers that are not finite,
  * numbers changed behind its back, and where the time goes. */
-#include "autograd/tape_impl.h"
+#include "autograd/inspect.h"
 
 #include <math.h>
 #include <string.h>
@@ -8,6 +8,7 @@
 
 #include <xxhash.h>
 
+#include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
 static void set(tl_tape *t, unsigned what, bool on)
@@ -128,16 +129,13 @@ bool tl_refuse_changed(tl_tape *t, int count, const tl_var *in)
         const tl_held *held = changed_origin(t, origin);
         if (!held)
             continue;
-        const tl_node *n = tl_node_at(t, origin);
-        const char *name = n->flags & NODE_NEEDS_GRADIENT ? n->leaf->name : NULL;
+        tl_node_info info;
+        tl_inspect(t, tl_var_of(t, origin), &info);
         tl_tape_fail(
             t, TL_ERR_CHANGED,
             "%s: its derivative needs operand %d, but the numbers of that %s %s were changed after "
             "they were recorded; walk the tape before they change, or record a copy",
-            rule->op->name, operand_of(t, rule, origin),
-            name                             ? name
-            : n->flags & NODE_NEEDS_GRADIENT ? "leaf"
-                                             : "constant",
+            rule->op->name, operand_of(t, rule, origin), info.name ? info.name : info.op,
             tl_layout_text(&held->tensor->layout, shape));
         return false;
     }
@@ -220,12 +218,11 @@ tl_status tl_profile_print(tl_tape *t, FILE *stream)
     count = count < MOST ? count : MOST;
     for (int k = 0; k < count; k++)
         total += seconds(&lines[k]);
-    int status = fprintf(stream, "%-20s %10s %12s %12s %7s %12s\n", "op", "calls", "forward ms",
-                         "backward ms", "share", "bytes");
+    fprintf(stream, "%-20s %10s %12s %12s %7s %12s\n", "op", "calls", "forward ms", "backward ms",
+            "share", "bytes");
     for (int k = 0; k < count; k++)
-        status |= fprintf(stream, "%-20s %10llu %12.3f %12.3f %6.1f%% %12llu\n", lines[k].op,
-                          (unsigned long long)lines[k].calls, 1e3 * lines[k].forward,
-                          1e3 * lines[k].backward, total > 0 ? 100 * seconds(&lines[k]) / total : 0,
-                          (unsigned long long)lines[k].bytes);
-    return status < 0 ? TL_ERR_IO : TL_OK;
+        fprintf(stream, "%-20s %10llu %12.3f %12.3f %6.1f%% %12llu\n", lines[k].op,
+                (unsigned long long)lines[k].calls, 1e3 * lines[k].forward, 1e3 * lines[k].backward,
+                total > 0 ? 100 * seconds(&lines[k]) / total : 0, (unsigned long long)lines[k].bytes);
+    return fflush(stream) || ferror(stream) ? TL_ERR_IO : TL_OK;
 }

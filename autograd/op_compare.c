@@ -293,17 +293,14 @@ tl_var tl_masked_fill(tl_tape *t, tl_var x, tl_var mask, double value)
     return tl_apply(t, &tl_op_masked_fill, 2, in, &(tl_attr){.f = {value, 0}});
 }
 
-/* ---- cast: y = x in another dtype;  flag: a tl_dtype, or SAME. Linear between reals, whose
- *     derivative is cast back; an integer has no derivative ------------------------------- */
-
-enum { SAME = 4 };
+/* ---- cast: y = x in another dtype;  flag: a tl_dtype. Linear between reals, whose derivative
+ *     is cast back; an integer has no derivative ------------------------------------------ */
 
 static bool cast_shape(tl_call *c, tl_layout *layout)
 {
-    if (c->attr->flag < 0 || c->attr->flag > SAME)
+    if (c->attr->flag < 0 || c->attr->flag > TL_U8)
         return tl_call_fail(c, TL_ERR_DTYPE, "there is no dtype %d", (int)c->attr->flag);
-    if (c->attr->flag != SAME)
-        c->y.dtype = (tl_dtype)c->attr->flag;
+    c->y.dtype = (tl_dtype)c->attr->flag;
     return tl_layout_make(layout, c->x[0].layout->ndim, c->x[0].layout->shape) == TL_OK;
 }
 
@@ -319,15 +316,15 @@ static void cast_vjp(const tl_call *c, tl_var dy, tl_var *dx)
     dx[0] = tl_cast(c->tape, dy, c->x[0].dtype);
 }
 
-static const tl_sample cast_samples[] = {{1, {{2, {3, 4}, -2, 2, 0}}, {{0}, {0}, 0, SAME}},
-                                         {1, {{3, {2, 1, 5}, -2, 2, 0}}, {{0}, {0}, 0, SAME}},
-                                         {1, {{0, {0}, -2, 2, 0}}, {{0}, {0}, 0, SAME}},
+static const tl_sample cast_samples[] = {{1, {{2, {3, 4}, -2, 2, 0}}, {{0}, {0}, 0, TL_F64}},
+                                         {1, {{3, {2, 1, 5}, -2, 2, 0}}, {{0}, {0}, 0, TL_F64}},
+                                         {1, {{0, {0}, -2, 2, 0}}, {{0}, {0}, 0, TL_F64}},
                                          TL_SAMPLES_END};
 
 const tl_op tl_op_cast = {.name = "cast",
                           .equation = "y = x in another dtype",
                           .kind = TL_LINEAR,
-                          .attributes = "dtype=flag:f32,f64,i64,u8,same",
+                          .attributes = "dtype=flag:f32,f64,i64,u8",
                           .least = 1,
                           .most = 1,
                           .mixed = true,

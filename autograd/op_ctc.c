@@ -4,8 +4,7 @@
  * The labels l_1 .. l_n are written with blanks around them, e = - l_1 - l_2 - ... l_n -, and
  * alpha_t(s) is the log-probability of all ways in which t + 1 frames can have led to e_s:
  *
- *   alpha_t(s) = log(exp alpha(s) + exp alpha(s-1) + [may skip] exp alpha(s-2)) + x_t(e_s),  alpha =
- * alpha_t-1
+ *   alpha_t(s) = log(exp a(s) + exp a(s-1) + [may skip] exp a(s-2)) + x_t(e_s),   a = alpha_t-1
  *
  * where s - 1 may be skipped if e_s is a label and not the same as e_s-2. Two columns stand before
  * alpha's first, so that each state's three origins are a window that slides over the row:
@@ -20,7 +19,6 @@
 #include "autograd/ops.h"
 
 #include <math.h>
-#include <string.h>
 
 static const double NONE = -1e30;
 
@@ -30,7 +28,7 @@ enum { BEFORE = 2, ORIGINS = 3 };
 typedef struct ctc {
     int64_t frames, rows, classes, labels, states;
     const int64_t *target, *input_length, *target_length;
-    int64_t blank, shortest, longest; /* inputs */
+    int64_t blank, shortest, longest; /* of the input lengths */
 } ctc;
 
 static ctc ctc_of(const tl_call *c)
@@ -216,14 +214,11 @@ static tl_var shares(tl_tape *t, const ctc *p, tl_dtype dtype)
 
 static const int last = -1;
 
-/* States that cannot have been reached are made constants: their derivatives mean nothing, and would
- * double with every frame. */
-static tl_var step(tl_tape *t, tl_var alpha, tl_var open, tl_var x, tl_var least)
+static tl_var step(tl_tape *t, tl_var alpha, tl_var open, tl_var x)
 {
     const int64_t before[2] = {BEFORE, 0};
     tl_var origins = tl_add(t, tl_unfold(t, alpha, 1, ORIGINS, 1, 1), open);
-    tl_var next = tl_add(t, tl_logsumexp(t, origins, 1, &last, false), x);
-    return tl_pad(t, tl_masked_fill(t, next, tl_lt(t, next, least), NONE), 2, before, NONE);
+    return tl_pad(t, tl_add(t, tl_logsumexp(t, origins, 1, &last, false), x), 2, before, NONE);
 }
 
 /* x_t(e_s): [T,B,L] */
@@ -231,7 +226,7 @@ static tl_var emissions(tl_tape *t, const ctc *p, tl_var x)
 {
     int64_t shape[3] = {p->frames, p->rows, p->states};
     tl_var index = tl_expand(t, symbols(t, p), 3, shape);
-    return tl_clamp(t, tl_gather(t, x, 2, index), NONE, (double)INFINITY);
+    return tl_gather(t, x, 2, index);
 }
 
 static tl_var ctc_compose(const tl_call *c)
@@ -243,12 +238,12 @@ static tl_var ctc_compose(const tl_call *c)
     const tl_dtype dtype = c->x[0].dtype;
     tl_var x = emissions(t, &p, c->in[0]), open = transitions(t, &p, dtype),
            alpha = start(t, &p, dtype);
-    tl_var least = tl_full(t, dtype, 0, NULL, NONE / 2); /* what is below is none, whatever was added */
     for (int64_t frame = 0; frame < p.longest && tl_tape_status(t) == TL_OK; frame++) {
-        tl_var next = step(t, alpha, open, tl_select(t, x, 0, frame), least);
+        tl_var next = step(t, alpha, open, tl_select(t, x, 0, frame));
         alpha = frame < p.shortest ? next : tl_where(t, rows_with_frame(t, &p, frame), next, alpha);
     }
     tl_var found = tl_logsumexp(t, tl_gather(t, alpha, 1, ends(t, &p)), 1, &last, false);
+    tl_var least = tl_full(t, dtype, 0, NULL, NONE / 2); /* what is below is none, whatever was added */
     tl_var each = tl_masked_fill(t, tl_neg(t, found), tl_lt(t, found, least),
                                  c->attr->i[1] ? 0 : (double)INFINITY);
     return c->attr->flag == TL_REDUCE_MEAN  ? tl_mean(t, tl_mul(t, each, shares(t, &p, dtype)))

@@ -208,13 +208,31 @@ static void scatter_run(const picking *p, tl_dtype dtype, const int64_t *index, 
 
 static bool run_is_within(tl_call *c, const picking *p, const int64_t *index)
 {
-    for (int64_t i = 0; i < p->n; i++) {
+    for (int64_t i = 0; i < (p->index_step ? p->n : 1); i++) {
         int64_t at = index[i * p->index_step];
         if (at < 0 || at >= p->size)
             return tl_call_fail(c, TL_ERR_INDEX, "index %lld is not within the %lld of dimension %lld",
                                 (long long)at, (long long)p->size, (long long)c->attr->i[0]);
     }
     return true;
+}
+
+/* One index for all of the run, as index_select has it, and no gaps: rows, that is. */
+static bool is_row(const picking *p)
+{
+    return p->index_step == 0 && p->step == 1 && p->pick_step == 1;
+}
+
+static void row_run(const picking *p, tl_dtype dtype, int64_t index, char *table, void *picked,
+                    bool add)
+{
+    const double no_constants[2] = {0};
+    int64_t size = (int64_t)tl_dtype_size(dtype);
+    table += index * p->stride * size;
+    if (add)
+        tl_kernel_add[dtype](p->n, (const void *[]){table, picked}, table, no_constants);
+    else
+        memcpy(picked, table, (size_t)(p->n * size));
 }
 
 /* A scalar as an array of one dimension. */
@@ -250,10 +268,14 @@ static void pick(tl_call *c, tl_array table, tl_array index, tl_array picked, bo
             pick_at += at[k] * to.stride[k];
         }
         const int64_t *run = (const int64_t *)index.data + index_at;
+        char *from_run = (char *)table.data + table_at * size,
+             *to_run = (char *)picked.data + pick_at * size;
         if (!run_is_within(c, &p, run))
             return;
-        (add ? scatter_run : gather_run)(&p, table.dtype, run, (char *)table.data + table_at * size,
-                                         (char *)picked.data + pick_at * size);
+        if (is_row(&p))
+            row_run(&p, table.dtype, *run, from_run, to_run, add);
+        else
+            (add ? scatter_run : gather_run)(&p, table.dtype, run, from_run, to_run);
         for (d = last - 1; d >= 0 && ++at[d] == by.shape[d]; d--)
             at[d] = 0;
     }

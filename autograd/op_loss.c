@@ -436,11 +436,7 @@ static void bce_forward(tl_call *c)
     }
 }
 
-static tl_var bounded_log(tl_tape *t, tl_var x)
-{
-    return tl_clamp(t, tl_log(t, x), -100, (double)INFINITY);
-}
-
+/* In value the logs are bounded, in the target's derivative, as in PyTorch, they are not. */
 static void bce_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
     tl_tape *t = c->tape;
@@ -451,7 +447,7 @@ static void bce_vjp(const tl_call *c, tl_var dy, tl_var *dx)
         dx[0] = tl_mul(t, dy, tl_div(t, tl_sub(t, x, y), spread));
     }
     if (tl_call_wants(c, 1))
-        dx[1] = tl_mul(t, dy, tl_sub(t, bounded_log(t, rest), bounded_log(t, x)));
+        dx[1] = tl_mul(t, dy, tl_sub(t, tl_log(t, rest), tl_log(t, x)));
 }
 
 /* Two arrays of one shape; no reduction. */
@@ -608,9 +604,9 @@ tl_var tl_kl_div(tl_tape *t, tl_var x, tl_var target, bool log_target, tl_reduct
 /* ---- nll, cross_entropy_with: log-probabilities or logits x [..,C], target, weight [C];
  *      i0 = a target to be ignored, f0 = label smoothing e -------------------------------------------
  *
- *   target k [..]:    l_r = w_k ((1 - e) -log p_k) + e/C sum_c w_c (-log p_c), 0 if k is ignored;
+ *   target k [..]:    l_r = -(1 - e) w_k log p_k - e/C sum_c w_c log p_c, 0 if k is ignored;
  *                     the mean is sum_r l_r / sum_r w_k over the rows that are not ignored
- *   target q [..,C]:  l_r = sum_c w_c ((1 - e) q_c + e/C) (-log p_c);  the mean is over the rows
+ *   target q [..,C]:  l_r = -sum_c w_c ((1 - e) q_c + e/C) log p_c;  the mean is over the rows
  *
  * Szegedy et al., "Rethinking the Inception architecture", CVPR 2016, on smoothing. */
 

@@ -4,8 +4,8 @@
 #include "autograd/ops.h"
 
 #include <math.h>
-#include <string.h>
 
+#include "autograd/dims.h"
 #include "tensor/kernels.h"
 
 static bool like_x(tl_call *c, tl_layout *layout)
@@ -107,19 +107,23 @@ tl_var tl_log_softmax(tl_tape *t, tl_var x)
 }
 
 /* Any dimension: it is brought to the end, and back. */
-static tl_var along(tl_tape *t, tl_var x, int dim, tl_var (*op)(tl_tape *, tl_var))
+static tl_var along(tl_tape *t, const tl_op *op, tl_var x, int dim)
 {
-    return tl_transpose(t, op(t, tl_transpose(t, x, dim, -1)), dim, -1);
+    tl_array a;
+    if (!array_of(t, x, &a) || !find_dim(t, op->name, a.layout, 0, &dim))
+        return tl_poison(t);
+    tl_var last = tl_transpose(t, x, dim, -1);
+    return tl_transpose(t, tl_apply(t, op, 1, &last, NULL), dim, -1);
 }
 
 tl_var tl_softmax_dim(tl_tape *t, tl_var x, int dim)
 {
-    return along(t, x, dim, tl_softmax);
+    return along(t, &tl_op_softmax, x, dim);
 }
 
 tl_var tl_log_softmax_dim(tl_tape *t, tl_var x, int dim)
 {
-    return along(t, x, dim, tl_log_softmax);
+    return along(t, &tl_op_log_softmax, x, dim);
 }
 
 /* ---- dropout: f0 = p, i0 = seed; y_i = m_i x_i / (1 - p), m_i = 1 with probability 1 - p -----
@@ -536,7 +540,8 @@ tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, double eps)
     if (tl_tape_status(t) != TL_OK)
         return tl_poison(t);
     const tl_layout *x = tl_value(t, a).layout, *y = tl_value(t, b).layout;
-    if (dim < 0 && x && y)
-        dim += x->ndim > y->ndim ? x->ndim : y->ndim;
+    const int ndim = !x || !y ? 0 : x->ndim > y->ndim ? x->ndim : y->ndim;
+    if (dim < 0 && dim >= -ndim)
+        dim += ndim;
     return tl_apply(t, &tl_op_cosine_similarity, 2, in, &(tl_attr){.i = {dim}, .f = {eps}});
 }

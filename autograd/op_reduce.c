@@ -319,7 +319,7 @@ static int64_t extreme_at(tl_dtype dtype, int64_t n, const void *row, bool least
     return least ? tl_smallest_at(dtype, n, row) : tl_largest_at(dtype, n, row);
 }
 
-static void extreme_forward(tl_call *c, bool least)
+static void extreme_of_rows(tl_call *c, bool least)
 {
     rows r;
     size_t size = tl_dtype_size(c->y.dtype);
@@ -331,6 +331,46 @@ static void extreme_forward(tl_call *c, bool least)
                row + extreme_at(c->y.dtype, r.n, row, least) * (int64_t)size, size);
     }
     rows_end(c, &r);
+}
+
+/* y = max(y, slice) for one slice of x after the other, each of y's size. */
+static void extreme_of_slices(tl_call *c, tl_kernel *larger)
+{
+    tl_layout order, kept, plain;
+    int64_t at[TL_MAX_DIMS] = {0}, size = (int64_t)tl_dtype_size(c->y.dtype);
+    char *slice = c->x[0].data;
+    move_axes(c, c->x[0].layout, &order);
+    kept = order;
+    kept.ndim = order.ndim - c->attr->n;
+    tl_layout_finish(&kept);
+    if (tl_layout_make(&plain, kept.ndim, kept.shape) != TL_OK)
+        return;
+    tl_array y = {c->y.data, &plain, c->y.dtype};
+    tl_copy((tl_array){slice, &kept, c->y.dtype}, y);
+    for (;;) {
+        int dim = order.ndim - 1;
+        for (; dim >= kept.ndim; dim--) { /* the next slice */
+            slice += order.stride[dim] * size;
+            if (++at[dim] < order.shape[dim])
+                break;
+            slice -= order.shape[dim] * order.stride[dim] * size;
+            at[dim] = 0;
+        }
+        if (dim < kept.ndim)
+            return;
+        tl_map(larger, 2, (tl_array[]){y, {slice, &kept, c->y.dtype}}, y, c->attr->f);
+    }
+}
+
+/* Slices are read as they lie in memory, where rows would have to be put together first. */
+static void extreme_forward(tl_call *c, bool least)
+{
+    enum { WORTH_A_CALL = 32 };
+    const tl_layout *x = c->x[0].layout;
+    if (x->ndim && !is_reduced(c, x->ndim - 1) && c->y.layout->count >= WORTH_A_CALL)
+        extreme_of_slices(c, (least ? tl_kernel_minimum : tl_kernel_maximum)[c->y.dtype]);
+    else
+        extreme_of_rows(c, least);
 }
 
 static void max_forward(tl_call *c)

@@ -219,6 +219,20 @@ tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1)
     return tl_permute(t, x, a.layout->ndim, order);
 }
 
+tl_var tl_movedim(tl_tape *t, tl_var x, int from, int to)
+{
+    tl_array a;
+    int order[TL_MAX_DIMS];
+    if (!array_of(t, x, &a) || !find_dim(t, "movedim", a.layout, 0, &from) ||
+        !find_dim(t, "movedim", a.layout, 0, &to))
+        return tl_poison(t);
+    for (int k = 0, other = 0; k < a.layout->ndim; k++) {
+        other += other == from; /* the others stay in order */
+        order[k] = k == to ? from : other++;
+    }
+    return tl_permute(t, x, a.layout->ndim, order);
+}
+
 /* ---- expand: i = y's shape; dx sums over what was repeated ------------------------------ */
 
 static bool expand_shape(tl_call *c, tl_layout *layout)

@@ -133,8 +133,7 @@ TL_API tl_var tl_where(tl_tape *t, tl_var mask, tl_var a, tl_var b); /* mask ? a
 TL_API tl_var tl_masked_fill(tl_tape *t, tl_var x, tl_var mask, double value);
 
 /* x in another dtype, converted as tl_tensor_copy does; x itself if it has that dtype. Between reals
- * the derivative is cast back; what is cast to or from integers depends on no leaf. By name the dtype
- * may be "same", which copies. */
+ * the derivative is cast back; what is cast to or from integers depends on no leaf. */
 TL_API tl_var tl_cast(tl_tape *t, tl_var x, tl_dtype dtype);
 
 /* ---- shape: views, unless it says copy -------------------------------------------------- */
@@ -145,6 +144,8 @@ TL_API tl_var tl_contiguous(tl_tape *t, tl_var x);
 TL_API tl_var tl_reshape(tl_tape *t, tl_var x, int ndim, const int64_t *shape);
 TL_API tl_var tl_permute(tl_tape *t, tl_var x, int ndim, const int *order);
 TL_API tl_var tl_transpose(tl_tape *t, tl_var x, int dim0, int dim1);
+/* Dimension `from` becomes dimension `to`; the others stay in order. */
+TL_API tl_var tl_movedim(tl_tape *t, tl_var x, int from, int to);
 TL_API tl_var tl_expand(tl_tape *t, tl_var x, int ndim,
                         const int64_t *shape); /* NumPy's broadcast_to */
 /* Elements start, start+step, ... below stop; negative dim, start and stop count from the end;
@@ -338,10 +339,9 @@ TL_API tl_var tl_cosine_similarity(tl_tape *t, tl_var a, tl_var b, int dim, doub
 
 /* ---- convolution and pooling ------------------------------------------------------------- */
 
-/* x: [N,C,L], weight: [O,C/groups,K], bias: [O] or TL_NONE; y: [N,O,P], P = (L + 2 padding - dilation
- * (K - 1)
- * - 1) / stride + 1. Zeros stand around x. As PyTorch has it, and what it calls a convolution is a
- * correlation: the kernel is not turned round. */
+/* x: [N,C,L], weight: [O,C/groups,K], bias: [O] or TL_NONE; y: [N,O,P],
+ * P = (L + 2 padding - dilation (K - 1) - 1) / stride + 1. Zeros stand around x. As in PyTorch the
+ * kernel is not turned round: strictly, it is a correlation. */
 TL_API tl_var tl_conv1d(tl_tape *t, tl_var x, tl_var weight, tl_var bias, int64_t stride,
                         int64_t padding, int64_t dilation, int64_t groups);
 /* The same over the last two of [N,C,H,W], with a weight of [O,C/groups,K,K']. */

@@ -71,15 +71,21 @@ bool tl_call_fail(const tl_call *c, tl_status status, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    tl_scope_list *s = &c->tape->scopes;
+    uint32_t scope = s->current;
+    if (c->op->kind == TL_COMPOSED && scope && s->entry[scope - 1].name == c->op->name)
+        s->current = s->entry[scope - 1].parent; /* its own scope would say the name once more */
     tl_tape_fail(c->tape, status, "%s: %s%s", c->op->name, text,
                  operand_names(NAMED_OPERANDS, x, sizeof names, names));
+    s->current = scope;
     return false;
 }
 
 bool tl_call_wants(const tl_call *c, int k)
 {
     tl_node *n = tl_node_of(c->tape, c->in[k], c->op->name);
-    return n && (n->flags & NODE_NEEDS_GRADIENT);
+    return n && (n->flags & NODE_NEEDS_GRADIENT) &&
+           !(c->tape->stopped.count && !tl_is_none(c->out) && tl_is_stopped(c->tape, c->out.id, k));
 }
 
 /* For ops that are applied without constants: rules need not ask whether there are any. */

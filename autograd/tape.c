@@ -413,7 +413,7 @@ tl_var tl_constant_from(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *sha
     }
     if (n->layout->count)
         memcpy(n->data, values, (size_t)n->layout->count * tl_dtype_size(dtype));
-    if (!trap_value(t, "constant", tl_node_array(n)))
+    if (!trap_value(t, "constant_from", tl_node_array(n)))
         return tl_poison(t);
     return tl_var_of(t, id);
 }
@@ -426,6 +426,8 @@ tl_var tl_full(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *shape, doubl
         return tl_poison(t);
     tl_tensor view = {.data = n->data, .layout = *n->layout, .dtype = dtype};
     tl_tensor_fill(&view, value);
+    if ((t->observe & OBSERVE_TRAP) && !tl_trap(t, "full", "its value", -1, tl_node_array(n)))
+        return tl_poison(t);
     return tl_var_of(t, id);
 }
 
@@ -503,6 +505,8 @@ static tl_var tied_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient, bool 
 static tl_var untied_use(tl_tape *t, tl_tensor *value)
 {
     tl_var v = new_leaf(t, value, NULL, true);
+    if (t->error.status)
+        return v;
     if (t->untied_count == t->untied_capacity) {
         tl_untied_use *larger =
             tl_grow_array(t, t->untied_uses, &t->untied_capacity, sizeof *t->untied_uses);
@@ -537,11 +541,18 @@ tl_status tl_untie(tl_tape *t, const tl_tensor *value)
 {
     if (t->error.status)
         return t->error.status;
+    if (!value)
+        return tl_tape_fail(t, TL_ERR_ARGUMENT, "untie: tensor is NULL");
     if (tl_map_find(&t->leaves, key_of(value)))
         return tl_tape_fail(t, TL_ERR_ARGUMENT,
                             "untie: the tensor is on the tape already; untie it before its first use");
     tl_map_insert(t, &t->untied, key_of(value), t);
     return t->error.status;
+}
+
+bool tl_is_untied(const tl_tape *t, const tl_tensor *value)
+{
+    return t->untied.count && tl_map_find(&t->untied, key_of(value)) != NULL;
 }
 
 int64_t tl_untied_uses(tl_tape *t, const tl_tensor *value, int64_t most, tl_var *uses)

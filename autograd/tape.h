@@ -99,6 +99,7 @@ TL_API tl_var tl_leaf_frozen(tl_tape *t, tl_tensor *value);
  * dL/dW use by use, and so time step by time step. Their sum is the gradient of the tied leaf. The
  * tensor must not be on the tape yet. */
 TL_API tl_status tl_untie(tl_tape *t, const tl_tensor *value);
+TL_API bool tl_is_untied(const tl_tape *t, const tl_tensor *value);
 /* How many leaves that made; the first `most` of them into `uses`, in order of use. */
 TL_API int64_t tl_untied_uses(tl_tape *t, const tl_tensor *value, int64_t most, tl_var *uses);
 

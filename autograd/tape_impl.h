@@ -156,6 +156,7 @@ typedef struct tl_walk {
     bool sinks;        /* add to the gradient tensors of leaves */
     bool retain;
     uint32_t node;     /* where the walk is */
+    uint32_t floor;    /* nothing before this variable matters: the first of tl_grad's inputs */
     uint32_t pending;  /* nodes with an op whose gradient has begun */
     tl_id_list leaves; /* leaves whose gradient has begun */
 } tl_walk;

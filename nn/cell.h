@@ -122,19 +122,22 @@ typedef struct tl_cell_type {
      */
     void (*begin)(const tl_cell_call *c, void *weights);
     /* Optional: what does not depend on the recurrence, for all steps in one go. x: [T,B,I]; the
-     * result's [T,B,..] reaches `step` one time slice at a time in place of x. */
+     * result's [T,B,..] reaches `step` one time slice at a time in place of x. Each time by itself:
+     * where weights are untied (tl_untie) it is called step by step, with [1,B,I]. */
     tl_var (*input)(const tl_cell_call *c, tl_var x);
-    /* Optional: all steps at once, for recurrences that are linear in the state. x: what `input` made;
-     * returns all outputs [T,B,P]; state[k] as in `step`. Used instead of `step` where nothing is to
-     * happen between steps (lengths, resets, zoneout, recurrent dropout, handles) unless the
-     * configuration says sequential. */
+    /* Optional: all steps at once, for recurrences that are linear in the state. x: what `input` made,
+     * in the direction of reading: turned round in time for the backward one; returns all outputs
+     * [T,B,P] in that order; state[k] as in `step`. Used instead of `step` where nothing is to happen
+     * between steps (lengths, resets, zoneout, recurrent dropout, handles) unless the configuration
+     * says sequential. */
     tl_var (*scan)(const tl_cell_call *c, tl_var x, tl_var *state);
     /* Optional: the same step out of primitive ops, where `step` uses fused ones: for the
      * configuration's `composed`. */
     void (*composed)(const tl_cell_call *c, tl_var x, tl_var *state);
 
     size_t options_bytes; /* of the options, which are copied; 0: the type has none */
-    /* Optional: which weights with a `feature` there are. options: never NULL. */
+    /* Optional: which weights with a `feature` there are. config->input is the layer's I. options:
+     * never NULL. */
     unsigned (*features)(const struct tl_rnn_config *config, const void *options);
     /* Optional: sizes of other letters. 0: unknown. */
     int64_t (*size)(const struct tl_rnn_config *config, const void *options, char letter);

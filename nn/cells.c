@@ -18,6 +18,17 @@ static tl_var both_biases(tl_tape *t, tl_var a, tl_var b)
     return tl_is_none(a) ? b : plus_bias(t, a, b);
 }
 
+/* What an activation is applied to, within +-clip. */
+static tl_var clipped(tl_tape *t, tl_var x, double clip)
+{
+    return clip > 0 ? tl_clamp(t, x, -clip, clip) : x;
+}
+
+static const char *refuse_clip(double clip)
+{
+    return clip >= 0 ? NULL : "clip must be greater than 0, or 0 for none";
+}
+
 /* ---- Elman ------------------------------------------------------------------------------ */
 
 typedef struct elman {
@@ -40,8 +51,14 @@ static void elman_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
     const elman *w = c->weights;
     const tl_elman_options *o = c->options;
-    tl_var a = tl_linear_op(c->tape, state[0], w->weight_hh, x);
+    tl_var a = clipped(c->tape, tl_linear_op(c->tape, state[0], w->weight_hh, x), o->clip);
     state[0] = o->activation ? o->activation(c->tape, a) : tl_tanh(c->tape, a);
+}
+
+static const char *elman_refuse(const tl_rnn_config *config, const void *options)
+{
+    (void)config;
+    return refuse_clip(((const tl_elman_options *)options)->clip);
 }
 
 const tl_cell_type tl_elman_cell = {
@@ -53,7 +70,8 @@ const tl_cell_type tl_elman_cell = {
     .states = {{"h", "H"}},
     .input = elman_input,
     .step = elman_step,
-    .options_bytes = sizeof(tl_elman_options)};
+    .options_bytes = sizeof(tl_elman_options),
+    .refuse = elman_refuse};
 
 /* ---- LSTM ------------------------------------------------------------------------------- */
 
@@ -115,6 +133,12 @@ static tl_var lstm_input(const tl_cell_call *c, tl_var x)
     return plus_bias(t, x, bias);
 }
 
+static const char *lstm_refuse(const tl_rnn_config *config, const void *options)
+{
+    (void)config;
+    return refuse_clip(((const tl_lstm_options *)options)->clip);
+}
+
 /* x + W_hh h, both normalised if they are to be */
 static tl_var lstm_gates(const tl_cell_call *c, tl_var x, tl_var h)
 {
@@ -146,16 +170,17 @@ static void lstm_composed(const tl_cell_call *call, tl_var x, tl_var *state)
     tl_tape *t = call->tape;
     tl_var gate[4], c = state[1];
     int gates = options->coupled ? 3 : 4;
+    double clip = options->clip;
     tl_chunk(t, lstm_gates(call, x, state[0]), gates, 1, gate);
-    tl_var i = tl_sigmoid(t, plus_peephole(t, gate[0], w->weight_pi, c));
-    tl_var g = tl_tanh(t, gate[gates - 2]);
+    tl_var i = tl_sigmoid(t, clipped(t, plus_peephole(t, gate[0], w->weight_pi, c), clip));
+    tl_var g = tl_tanh(t, clipped(t, gate[gates - 2], clip));
     if (options->coupled) {
         c = tl_lerp(t, c, g, i); /* (1-i) c + i g */
     } else {
-        tl_var f = tl_sigmoid(t, plus_peephole(t, gate[1], w->weight_pf, c));
+        tl_var f = tl_sigmoid(t, clipped(t, plus_peephole(t, gate[1], w->weight_pf, c), clip));
         c = tl_add(t, tl_mul(t, f, c), tl_mul(t, i, g));
     }
-    tl_var o = tl_sigmoid(t, plus_peephole(t, gate[gates - 1], w->weight_po, c));
+    tl_var o = tl_sigmoid(t, clipped(t, plus_peephole(t, gate[gates - 1], w->weight_po, c), clip));
     tl_var seen =
         options->layer_norm ? tl_layer_norm(t, c, 1, w->norm_c_weight, w->norm_c_bias, 1e-5) : c;
     state[1] = c;
@@ -166,7 +191,7 @@ static void lstm_composed(const tl_cell_call *call, tl_var x, tl_var *state)
 static void lstm_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
     const tl_lstm_options *o = c->options;
-    if (o->peephole || o->coupled || o->layer_norm) {
+    if (o->peephole || o->coupled || o->layer_norm || o->clip > 0) {
         lstm_composed(c, x, state);
         return;
     }
@@ -195,7 +220,8 @@ const tl_cell_type tl_lstm_cell = {
     .options_bytes = sizeof(tl_lstm_options),
     .features = lstm_features,
     .size = lstm_size,
-    .init = lstm_init};
+    .init = lstm_init,
+    .refuse = lstm_refuse};
 
 /* ---- GRU -------------------------------------------------------------------------------- */
 
@@ -218,6 +244,11 @@ static const tl_cell_weight gru_weights[] = {
 static bool resets_before(const tl_cell_call *c)
 {
     return ((const tl_gru_options *)c->options)->reset == TL_RESET_BEFORE;
+}
+
+static double gru_clip(const tl_cell_call *c)
+{
+    return ((const tl_gru_options *)c->options)->clip;
 }
 
 /* Once for all steps, so that the tape lays the parts out for the processor only once. */
@@ -250,9 +281,9 @@ static void gru_before(const tl_cell_call *c, tl_var x, tl_var *state)
     tl_var h = state[0], from_x[3], gate[2];
     tl_chunk(t, x, 3, 1, from_x);
     tl_var rz = tl_add(t, tl_slice(t, x, 1, 0, 2 * c->hidden, 1), tl_linear_op(t, h, w->u_rz, w->b_rz));
-    tl_chunk(t, tl_sigmoid(t, rz), 2, 1, gate);
+    tl_chunk(t, tl_sigmoid(t, clipped(t, rz, gru_clip(c))), 2, 1, gate);
     tl_var n = tl_linear_op(t, tl_mul(t, gate[0], h), w->u_n, w->b_n);
-    state[0] = tl_lerp(t, tl_tanh(t, tl_add(t, from_x[2], n)), h, gate[1]);
+    state[0] = tl_lerp(t, tl_tanh(t, clipped(t, tl_add(t, from_x[2], n), gru_clip(c))), h, gate[1]);
 }
 
 static void gru_composed(const tl_cell_call *c, tl_var x, tl_var *state)
@@ -260,26 +291,33 @@ static void gru_composed(const tl_cell_call *c, tl_var x, tl_var *state)
     const gru *w = c->weights;
     tl_tape *t = c->tape;
     tl_var h = state[0], from_x[3], from_h[3];
+    double clip = gru_clip(c);
     if (resets_before(c)) {
         gru_before(c, x, state);
         return;
     }
     tl_chunk(t, x, 3, 1, from_x);
     tl_chunk(t, tl_linear_op(t, h, w->weight_hh, w->bias_hh), 3, 1, from_h);
-    tl_var r = tl_sigmoid(t, tl_add(t, from_x[0], from_h[0]));
-    tl_var z = tl_sigmoid(t, tl_add(t, from_x[1], from_h[1]));
-    tl_var n = tl_tanh(t, tl_add(t, from_x[2], tl_mul(t, r, from_h[2])));
+    tl_var r = tl_sigmoid(t, clipped(t, tl_add(t, from_x[0], from_h[0]), clip));
+    tl_var z = tl_sigmoid(t, clipped(t, tl_add(t, from_x[1], from_h[1]), clip));
+    tl_var n = tl_tanh(t, clipped(t, tl_add(t, from_x[2], tl_mul(t, r, from_h[2])), clip));
     state[0] = tl_lerp(t, n, h, z); /* (1-z) n + z h */
 }
 
 static void gru_step(const tl_cell_call *c, tl_var x, tl_var *state)
 {
     const gru *w = c->weights;
-    if (resets_before(c))
-        gru_before(c, x, state);
+    if (resets_before(c) || gru_clip(c) > 0)
+        gru_composed(c, x, state);
     else
         state[0] = tl_gru_gates(c->tape, x, tl_linear_op(c->tape, state[0], w->weight_hh, w->bias_hh),
                                 state[0]);
+}
+
+static const char *gru_refuse(const tl_rnn_config *config, const void *options)
+{
+    (void)config;
+    return refuse_clip(((const tl_gru_options *)options)->clip);
 }
 
 const tl_cell_type tl_gru_cell = {
@@ -298,4 +336,5 @@ const tl_cell_type tl_gru_cell = {
     .input = gru_input,
     .step = gru_step,
     .composed = gru_composed,
-    .options_bytes = sizeof(tl_gru_options)};
+    .options_bytes = sizeof(tl_gru_options),
+    .refuse = gru_refuse};

@@ -33,3 +33,11 @@ tl_var tl_embedding(tl_tape *t, tl_var index, const tl_embedding_layer *layer)
 {
     return tl_embedding_op(t, tl_use(t, layer->weight), index);
 }
+
+void tl_linear_tie(tl_linear_layer *layer, tl_params *params, const char *prefix,
+                   const tl_embedding_layer *embedding, bool bias)
+{
+    *layer = (tl_linear_layer){.weight = embedding->weight};
+    if (bias && layer->weight)
+        layer->bias = tl_params_add(params, prefix, "bias", 1, layer->weight->value->layout.shape);
+}

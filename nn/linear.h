@@ -25,4 +25,10 @@ TL_API void tl_embedding_init(tl_embedding_layer *layer, tl_params *params, cons
 /* index: i64 of any shape, 0..N-1; y: [index.shape, E] */
 TL_API tl_var tl_embedding(tl_tape *t, tl_var index, const tl_embedding_layer *layer);
 
+/* An output layer, E to N, whose weight is the embedding's table: one parameter, stored once, whose
+ * gradient is the sum over both uses. Only prefix + "bias" is new, if wanted, zeros at first. Press and
+ * Wolf, EACL 2017. */
+TL_API void tl_linear_tie(tl_linear_layer *layer, tl_params *params, const char *prefix,
+                          const tl_embedding_layer *embedding, bool bias);
+
 #endif

@@ -133,6 +133,7 @@ void tl_zero_gradients(tl_params *params)
     for (int i = 0; i < params->count; i++) {
         tl_tensor *g = params->entry[i]->gradient;
         memset(g->data, 0, (size_t)g->layout.count * tl_dtype_size(g->dtype));
+        tl_tensor_touch(g);
     }
 }
 
@@ -141,7 +142,8 @@ double tl_gradient_norm(const tl_params *params)
     double squares = 0;
     for (int i = 0; i < params->count; i++) {
         const tl_tensor *g = params->entry[i]->gradient;
-        squares += tl_sum_squares(g->dtype, g->layout.count, g->data);
+        if (!params->entry[i]->frozen)
+            squares += tl_sum_squares(g->dtype, g->layout.count, g->data);
     }
     return sqrt(squares);
 }
@@ -152,7 +154,10 @@ double tl_clip_gradient_norm(tl_params *params, double max_norm)
     if (isfinite(norm) && norm > max_norm)
         for (int i = 0; i < params->count; i++) {
             tl_tensor *g = params->entry[i]->gradient;
+            if (params->entry[i]->frozen)
+                continue;
             tl_scale(g->dtype, g->layout.count, g->data, max_norm / norm);
+            tl_tensor_touch(g);
         }
     return norm;
 }

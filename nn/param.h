@@ -38,10 +38,11 @@ TL_API int64_t tl_params_elements(const tl_params *params);                 /* n
 TL_API tl_var tl_use(tl_tape *t, const tl_param *param);
 
 TL_API void tl_zero_gradients(tl_params *params);
-/* sqrt(sum of squares) over all gradients together, accumulated in double. */
+/* sqrt(sum of squares) over all gradients together but those of frozen parameters, accumulated in
+ * double. */
 TL_API double tl_gradient_norm(const tl_params *params);
 /* Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1:
- * scales all gradients by max_norm / norm where norm > max_norm. Returns the norm before; if that is
+ * scales these gradients by max_norm / norm where norm > max_norm. Returns the norm before; if that is
  * not finite, gradients are left alone. */
 TL_API double tl_clip_gradient_norm(tl_params *params, double max_norm);
 

@@ -205,6 +205,9 @@ static bool config_fits(tl_params *params, const tl_rnn_config *c)
         return fail(params, c,
                     "input %lld, hidden %lld, layers %d must be at least 1, projection %lld at least 0",
                     (long long)c->input, (long long)c->hidden, c->layers, (long long)c->projection);
+    if (c->bidirectional && c->reverse)
+        return fail(params, c,
+                    "both bidirectional and reverse: of two directions one reads backwards anyway");
     if ((unsigned)c->init > TL_RNN_IDENTITY || (unsigned)c->connection > TL_HIGHWAY)
         return fail(params, c, "no initialisation %d, or no connection %d", (int)c->init,
                     (int)c->connection);
@@ -334,7 +337,9 @@ static tl_param *add(tl_params *params, const tl_rnn_config *c, const char *name
 static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
 {
     const tl_rnn_config *c = &rnn->config;
-    unsigned features = c->cell->features ? c->cell->features(c, c->options) : 0;
+    tl_rnn_config of_layer = *c;
+    of_layer.input = layer_input(c, layer);
+    unsigned features = c->cell->features ? c->cell->features(&of_layer, c->options) : 0;
     tl_param **weight = &rnn->weight[(layer * rnn->directions + direction) * rnn->weights];
     for (int k = 0; k < rnn->weights; k++) {
         const tl_cell_weight *w = &c->cell->weights[k];

@@ -35,6 +35,7 @@ typedef struct tl_rnn_config {
     int64_t projection;    /* P, for cells that can; 0: none */
     int layers;            /* >= 1 */
     bool bidirectional; /* a second set of weights reads backwards; outputs are [forward | backward] */
+    bool reverse;       /* the one direction there is reads backwards, each row from its own end */
     bool no_bias;
     bool composed;    /* cells of primitive ops rather than fused ones: the same numbers to rounding */
     bool sequential;  /* step by step also where the cell could scan */

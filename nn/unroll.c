@@ -32,13 +32,14 @@ typedef struct unrolling {
 typedef struct lane {
     unrolling *u;
     int layer, direction;
+    bool backwards; /* reads from the end */
     tl_cell_call call;
     void *weights;                /* call.weights, to be filled */
     tl_var first[TL_MOST_STATES]; /* the initial states */
     tl_layout shape[TL_MOST_STATES];
     tl_var recurrent; /* what state 0 is multiplied by before each step; TL_NONE: nothing */
     tl_var *mask;     /* of DropConnect, by weight, once it is drawn */
-    bool rebind;      /* some weight is untied: it is taken anew at every step */
+    bool by_step;     /* some weight is untied: each step takes the weights, and its input, by itself */
 } lane;
 
 static const tl_cell_type *type_of(const lane *l)
@@ -73,6 +74,11 @@ static bool mask_fits(unrolling *u, tl_var mask, const char *name)
     char text[TL_LAYOUT_TEXT];
     if (tl_is_none(mask))
         return true;
+    if (u->rnn->config.reverse) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT, "unroll: %s is not for a network that reads backwards",
+                     name);
+        return false;
+    }
     tl_array a = tl_value(u->t, mask);
     if (!a.layout)
         return false;
@@ -233,10 +239,19 @@ static void bind(lane *l)
         if (weight[k] && w->recurrent && l->u->o->training && rnn->config.drop_connect > 0)
             v = drop_some(l, k, v);
         memcpy((char *)l->weights + w->offset, &v, sizeof v);
-        l->rebind = l->rebind || (weight[k] && tl_untied_uses(t, weight[k]->value, 0, NULL));
     }
     if (type_of(l)->begin && good(l->u))
         type_of(l)->begin(&l->call, l->weights);
+}
+
+static bool has_untied(const lane *l)
+{
+    const tl_rnn *rnn = l->u->rnn;
+    tl_param **weight = &rnn->weight[(l->layer * rnn->directions + l->direction) * rnn->weights];
+    for (int k = 0; k < rnn->weights; k++)
+        if (weight[k] && tl_is_untied(l->u->t, weight[k]->value))
+            return true;
+    return false;
 }
 
 static bool describe_lane(lane *l)
@@ -258,6 +273,7 @@ static bool describe_lane(lane *l)
                              .hidden = c->hidden,
                              .output = tl_rnn_output(l->u->rnn) / l->u->rnn->directions};
     lay_out_states(l);
+    l->by_step = has_untied(l);
     return l->weights && l->mask;
 }
 
@@ -265,7 +281,7 @@ static bool begin_lane(lane *l, tl_var *state)
 {
     const tl_rnn_config *c = &l->u->rnn->config;
     begin_states(l, state);
-    if (good(l->u))
+    if (good(l->u) && !l->by_step)
         bind(l);
     if (l->u->o->training && c->recurrent_dropout > 0)
         l->recurrent = noise(l->u, c->recurrent_dropout, l->shape[0].ndim, l->shape[0].shape);
@@ -284,7 +300,9 @@ static void cut(const lane *l, int64_t step, tl_var *state)
 {
     const unrolling *u = l->u;
     tl_tape *t = u->t;
-    for (int k = 0; k < u->rnn->states && !l->direction; k++) {
+    if (l->backwards || (tl_is_none(u->o->reset) && tl_is_none(u->o->detach)))
+        return;
+    for (int k = 0; k < u->rnn->states; k++) {
         if (!tl_is_none(u->o->reset))
             state[k] = tl_where(t, row_mask(l, u->o->reset, step, state[k]), l->first[k], state[k]);
         if (!tl_is_none(u->o->detach))
@@ -360,6 +378,50 @@ static cell_step *step_of(const lane *l)
     return l->u->rnn->config.composed && type_of(l)->composed ? type_of(l)->composed : type_of(l)->step;
 }
 
+/* What `input` and `scan` made of so many steps: [steps,B,..], outputs [steps,B,P]. */
+static void check_steps(const lane *l, const char *function, tl_var x, int64_t steps, int64_t outputs)
+{
+    tl_tape *t = l->u->t;
+    char have[TL_LAYOUT_TEXT], last[24] = "..";
+    if (!good(l->u))
+        return;
+    if (tl_is_none(x)) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: %s cell: %s returned TL_NONE", type_of(l)->name,
+                     function);
+        return;
+    }
+    const tl_layout *a = tl_value(t, x).layout;
+    if (!a || (a->ndim >= 2 && a->shape[0] == steps && a->shape[1] == l->u->B &&
+               (!outputs || (a->ndim == 3 && a->shape[2] == outputs))))
+        return;
+    if (outputs)
+        snprintf(last, sizeof last, "%lld", (long long)outputs);
+    tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: %s returned %s, not [%lld,%lld,%s], steps first",
+                 type_of(l)->name, function, tl_layout_text(a, have), (long long)steps,
+                 (long long)l->u->B, last);
+}
+
+static tl_var all_inputs(const lane *l, tl_var x)
+{
+    tl_var y = x;
+    const tl_layout *shape = tl_value(l->u->t, x).layout;
+    if (type_of(l)->input && shape) {
+        y = type_of(l)->input(&l->call, x);
+        check_steps(l, "input", y, shape->shape[0], 0);
+    }
+    return good(l->u) ? y : tl_poison(l->u->t);
+}
+
+static tl_var input_of(lane *l, tl_var inputs, int64_t step)
+{
+    tl_tape *t = l->u->t;
+    if (l->by_step)
+        bind(l);
+    if (!l->by_step || !type_of(l)->input)
+        return tl_select(t, inputs, 0, step);
+    return tl_select(t, all_inputs(l, tl_slice(t, inputs, 0, step, step + 1, 1)), 0, 0);
+}
+
 static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int64_t count)
 {
     unrolling *u = l->u;
@@ -367,9 +429,7 @@ static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int6
     size_t states = (size_t)u->rnn->states * sizeof *state;
     tl_scope_begin(u->t, "step", step);
     l->call.step = u->o->from + step;
-    if (l->rebind && count)
-        bind(l);
-    tl_var x = tl_select(u->t, inputs, 0, step);
+    tl_var x = input_of(l, inputs, step);
     memcpy(came, state, states);
     cut(l, step, state);
     memcpy(before, state, states);
@@ -394,43 +454,24 @@ static bool can_scan(const lane *l)
     bool zoneout = false;
     for (int k = 0; k < TL_MOST_STATES; k++)
         zoneout = zoneout || c->zoneout[k] > 0;
-    return type_of(l)->scan && !l->direction && !zoneout && tl_is_none(l->recurrent) &&
-           l->u->shortest == l->u->T && tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) &&
-           !l->u->handles && !l->rebind && !(step_of(l) && c->sequential) &&
-           !(c->composed && type_of(l)->composed);
+    return type_of(l)->scan && !zoneout && tl_is_none(l->recurrent) && l->u->shortest == l->u->T &&
+           tl_is_none(l->u->o->reset) && tl_is_none(l->u->o->detach) && !l->u->handles && !l->by_step &&
+           !(step_of(l) && c->sequential) && !(c->composed && type_of(l)->composed);
 }
 
-/* Of `input` and `scan`: [T,B,..], outputs [T,B,P]. */
-static void check_steps(const lane *l, const char *function, tl_var x, int64_t outputs)
+static tl_var run_scan(lane *l, tl_var inputs, tl_var *state)
 {
     tl_tape *t = l->u->t;
-    char have[TL_LAYOUT_TEXT], last[24] = "..";
-    if (!good(l->u))
-        return;
-    if (tl_is_none(x)) {
-        tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: %s cell: %s returned TL_NONE", type_of(l)->name,
-                     function);
-        return;
-    }
-    const tl_layout *a = tl_value(t, x).layout;
-    if (!a || (a->ndim >= 2 && a->shape[0] == l->u->T && a->shape[1] == l->u->B &&
-               (!outputs || (a->ndim == 3 && a->shape[2] == outputs))))
-        return;
-    if (outputs)
-        snprintf(last, sizeof last, "%lld", (long long)outputs);
-    tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: %s returned %s, not [%lld,%lld,%s], steps first",
-                 type_of(l)->name, function, tl_layout_text(a, have), (long long)l->u->T,
-                 (long long)l->u->B, last);
-}
-
-/* All steps at once. */
-static tl_var run_scan(lane *l, tl_var x, tl_var *state)
-{
-    tl_var y = type_of(l)->scan(&l->call, x, state);
-    check_steps(l, "scan", y, l->call.output);
+    const int time = 0;
+    if (l->backwards)
+        inputs = tl_flip(t, inputs, 1, &time);
+    tl_var y = type_of(l)->scan(&l->call, inputs, state);
+    check_steps(l, "scan", y, l->u->T, l->call.output);
     for (int k = 0; k < l->u->rnn->states; k++)
         check_state(l, k, state[k], "returned by scan");
-    return good(l->u) ? y : tl_poison(l->u->t);
+    if (!good(l->u))
+        return tl_poison(t);
+    return l->backwards ? tl_flip(t, y, 1, &time) : y;
 }
 
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)
@@ -438,15 +479,15 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     unrolling *u = l->u;
     if (!describe_lane(l) || !begin_lane(l, state))
         return tl_poison(u->t);
-    tl_var inputs = type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
-    check_steps(l, "input", inputs, 0);
+    tl_var inputs = l->by_step ? x : all_inputs(l, x);
     if (good(u) && can_scan(l))
         return run_scan(l, inputs, state);
     if (!step_of(l)) {
-        tl_tape_fail(u->t, TL_ERR_ARGUMENT,
-                     "unroll: %s cell has no step, only a scan: forwards, all rows of one length, and "
-                     "nothing between the steps",
-                     type_of(l)->name);
+        tl_tape_fail(
+            u->t, TL_ERR_ARGUMENT,
+            "unroll: %s cell has no step, only a scan: all rows of one length, nothing between the "
+            "steps",
+            type_of(l)->name);
         return tl_poison(u->t);
     }
     tl_var *outputs = tl_scratch(u->t, (size_t)u->T * sizeof *outputs);
@@ -454,7 +495,7 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);
     for (int64_t count = 0; outputs && count < u->T && good(u); count++) {
-        int64_t step = l->direction ? u->T - 1 - count : count;
+        int64_t step = l->backwards ? u->T - 1 - count : count;
         outputs[step] = run_step(l, step, inputs, state, count);
     }
     return good(u) ? tl_stack(u->t, (int)u->T, outputs, 0) : tl_poison(u->t);
@@ -466,7 +507,11 @@ static tl_var run_directions(unrolling *u, int layer, tl_var x, tl_var *state)
 {
     tl_var y[2];
     for (int direction = 0; direction < u->rnn->directions && good(u); direction++) {
-        lane l = {.u = u, .layer = layer, .direction = direction, .recurrent = TL_NONE};
+        lane l = {.u = u,
+                  .layer = layer,
+                  .direction = direction,
+                  .backwards = direction || u->rnn->config.reverse,
+                  .recurrent = TL_NONE};
         if (u->rnn->directions == 2)
             tl_scope_begin(u->t, direction ? "backward" : "forward", -1);
         y[direction] = run_lane(&l, x, state + direction * u->rnn->states);

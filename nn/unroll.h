@@ -15,7 +15,7 @@ typedef struct tl_unroll_options {
     const int64_t *lengths;
     /* Masks u8 [T,B], or TL_NONE: before step t, rows marked in `reset` begin anew from the initial
      * state (learned, or the cell's); rows marked in `detach` go on, but no gradient passes. Forward
-     * direction only. */
+     * direction only; refused where there is none (reverse). */
     tl_var reset, detach;
     int64_t from;  /* what cells that look at the step count from: where this stretch of a longer
                       sequence begins, >= 0 */

@@ -127,8 +127,10 @@ static double R(norm_row)(int64_t n, const real *x, double p)
 TL_CLONES static void R(cumsum_columns)(int64_t n, int64_t columns, int64_t step, const real *x,
                                         real *y)
 {
-    double sum[TL_SCAN_COLUMNS] = {0};
-    for (int64_t t = 0; t < n; t++) {
+    double sum[TL_SCAN_COLUMNS] = {0}, only = 0;
+    for (int64_t t = 0; t < n && columns == 1; t++) /* in a register */
+        y[t * step] = (real)(only += (double)x[t * step]);
+    for (int64_t t = 0; t < n && columns > 1; t++) {
         TL_SIMD
         for (int64_t j = 0; j < columns; j++) {
             sum[j] += (double)x[t * step + j];
@@ -143,7 +145,10 @@ TL_CLONES static void R(recurrence_columns)(int64_t n, int64_t columns, int64_t 
 {
     if (!start)
         memcpy(h, b, (size_t)columns * sizeof *b);
-    for (int64_t t = !start; t < n; t++) {
+    real only = start ? *start : *b;
+    for (int64_t t = !start; t < n && columns == 1; t++) /* in a register */
+        h[t * step] = only = a[t * step] * only + b[t * step];
+    for (int64_t t = !start; t < n && columns > 1; t++) {
         const real *before = t ? h + (t - 1) * step : start, *at = a + t * step, *bt = b + t * step;
         real *ht = h + t * step;
         TL_SIMD
@@ -158,7 +163,12 @@ TL_CLONES static void R(recurrence_end)(int64_t n, int64_t columns, int64_t step
 {
     memcpy(product, a, (size_t)columns * sizeof *a);
     memcpy(end, b, (size_t)columns * sizeof *b);
-    for (int64_t t = 1; t < n; t++) {
+    real only = *product, last = *end;
+    for (int64_t t = 1; t < n && columns == 1; t++) { /* in registers */
+        *product = only = a[t * step] * only;
+        *end = last = a[t * step] * last + b[t * step];
+    }
+    for (int64_t t = 1; t < n && columns > 1; t++) {
         const real *at = a + t * step, *bt = b + t * step;
         TL_SIMD
         for (int64_t j = 0; j < columns; j++) {

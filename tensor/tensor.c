@@ -222,12 +222,12 @@ void tl_tensor_release(tl_tensor *tensor)
 void tl_tensor_touch(tl_tensor *tensor)
 {
     if (tensor->storage)
-        tensor->storage->version++;
+        __atomic_fetch_add(&tensor->storage->version, 1, __ATOMIC_RELAXED);
 }
 
 uint64_t tl_tensor_version(const tl_tensor *tensor)
 {
-    return tensor->storage ? tensor->storage->version : 0;
+    return tensor->storage ? __atomic_load_n(&tensor->storage->version, __ATOMIC_RELAXED) : 0;
 }
 
 /* ---- making ----------------------------------------------------------------------------- */

@@ -75,7 +75,8 @@ static inline void check_near(double actual, double expected, double tolerance, 
                               int64_t at, const char *file, int line)
 {
     bool alike = actual == expected || (isnan(actual) && isnan(expected));
-    if (!alike && !(fabs(actual - expected) <= tolerance * (1 + fabs(expected))))
+    bool finite = isfinite(actual) && isfinite(expected); /* inf is near to nothing else */
+    if (!alike && !(finite && fabs(actual - expected) <= tolerance * (1 + fabs(expected))))
         fail_msg("%s:%d: %s[%lld] is %+.17g, should be %+.17g (tolerance %g)", file, line, what,
                  (long long)at, actual, expected, tolerance);
 }

@@ -964,8 +964,8 @@ static void many_scopes(void **state)
     }
     walk_back(t, tl_sum(t, y));
     assert_near(tl_tensor_get(g, 1), pow(0.999, 900), 1e-12);
-    tl_matmul(t, y, tl_full(t, TL_F64, 0, NULL, 1)); /* after the walk: outside of any scope */
-    assert_error(t, TL_ERR_SHAPE, "matmul: operand 1 wants at least 1 dimension, not []");
+    tl_matmul(t, tl_sum(t, y), y); /* after the walk: outside of any scope */
+    assert_error(t, TL_ERR_SHAPE, "matmul: operand 0 wants at least 1 dimension, not []");
     world_free(&w);
 }
 

@@ -217,7 +217,7 @@ static void mistakes_of_the_functions(void **state)
     assert_non_null(strstr(tl_tape_message(t), "nan (layer 0, step 0)"));
     tl_tape_reset(t);
     tl_constant_from(t, TL_F64, TL_SHAPE(2), REALS(1, NAN));
-    assert_string_equal(tl_tape_message(t), "constant: element [1] of its value is nan");
+    assert_string_equal(tl_tape_message(t), "constant_from: element [1] of its value is nan");
     tl_rnn_free(&rnn);
     tl_params_free(params);
     tl_tape_free(t);

@@ -34,7 +34,8 @@ static const struct {
 } forms[] = {
     {"elman", {.cell = &tl_elman_cell}},
     {"elman, no bias", {.cell = &tl_elman_cell, .no_bias = true}},
-    {"elman, softsign", {.cell = &tl_elman_cell, .options = &(const tl_elman_options){softsign}}},
+    {"elman, softsign",
+     {.cell = &tl_elman_cell, .options = &(const tl_elman_options){.activation = softsign}}},
     {"lstm", {.cell = &tl_lstm_cell}},
     {"lstm, no bias", {.cell = &tl_lstm_cell, .no_bias = true}},
     {"lstm, composed", {.cell = &tl_lstm_cell, .composed = true}},
@@ -51,8 +52,8 @@ static const struct {
     {"gru", {.cell = &tl_gru_cell}},
     {"gru, no bias", {.cell = &tl_gru_cell, .no_bias = true}},
     {"gru, composed", {.cell = &tl_gru_cell, .composed = true}},
-    {"gru, reset before", {GRU(TL_RESET_BEFORE)}},
-    {"gru, reset before, no bias", {GRU(TL_RESET_BEFORE), .no_bias = true}},
+    {"gru, reset before", {GRU(.reset = TL_RESET_BEFORE)}},
+    {"gru, reset before, no bias", {GRU(.reset = TL_RESET_BEFORE), .no_bias = true}},
 };
 
 /* ---- loops over numbers ----------------------------------------------------------------- */

@@ -41,8 +41,8 @@ static void compare(tl_tape *t, tl_var actual, const tl_tensor *expected, const 
             largest = fmax(largest, fabs(tl_tensor_get(expected, i)));
     for (int64_t i = 0; i < expected->layout.count; i++) {
         double x = tl_tensor_get(got, i), y = tl_tensor_get(expected, i);
-        bool alike = x == y || (isnan(x) && isnan(y));
-        if (!alike && !(fabs(x - y) <= 1e-10 * (fabs(y) + 1e-3 * largest)))
+        bool alike = x == y || (isnan(x) && isnan(y)), finite = isfinite(x) && isfinite(y);
+        if (!alike && !(finite && fabs(x - y) <= 1e-10 * (fabs(y) + 1e-3 * largest)))
             fail_msg("%s, element %lld: %+.17g, PyTorch has %+.17g", text, (long long)i, x, y);
     }
     tl_tensor_release(got);

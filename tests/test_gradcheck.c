@@ -267,6 +267,197 @@ static void linear_functions_and_no_elements(void **state)
     tl_tensor_release(none);
 }
 
+/* ---- warnings --------------------------------------------------------------------------- */
+
+static void single_precision_is_warned_of(void **state)
+{
+    (void)state;
+    dice d = dice_of(3);
+    tl_tensor *x[] = {random_tensor(&d, TL_F32, TL_SHAPE(2, 3), -1, 1),
+                      random_tensor(&d, TL_F32, TL_SHAPE(3), -1, 1)};
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradcheck(energy, NULL, 2, x, NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, TL_WARN_SINGLE);
+    assert_non_null(strstr(r.message, "; WARNING: inputs in f32, too coarse to tell"));
+    broken sign = square_with(scaled_partial, -1); /* what is gross is found all the same */
+    assert_int_equal(tl_gradcheck(apply_broken, &sign, 1, x, NULL, &r), TL_ERR_CHECK);
+    assert_int_equal(tl_modecheck(energy, NULL, 2, x, NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, TL_WARN_SINGLE);
+    tl_tensor_release(x[0]);
+    tl_tensor_release(x[1]);
+    tl_tensor *y = reals(3, TL_SHAPE(3));
+    assert_int_equal(tl_gradcheck(linear_in_x, NULL, 1, &y, NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, 0);
+    assert_null(strstr(r.message, "WARNING"));
+    tl_tensor_release(y);
+}
+
+static tl_var bent(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_mul(t, tl_relu(t, in[1]), tl_square(t, in[0]));
+}
+
+static tl_var bent_and_even(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_abs(t, in[0]); /* 0 at 0: so is the central difference */
+}
+
+static tl_var steep(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_exp(t, tl_affine(t, in[0], 2, 0)); /* curved, but smooth */
+}
+
+static void kinks_are_warned_of(void **state)
+{
+    (void)state;
+    tl_tensor *x[] = {tensor_of(TL_F64, TL_SHAPE(4), REALS(1, 2, 3, 4)),
+                      tensor_of(TL_F64, TL_SHAPE(4), REALS(0.5, -1, 0, 2))};
+    tl_gradcheck_report r;
+    assert_int_equal(tl_gradcheck(bent, NULL, 2, x, NULL, &r), TL_ERR_CHECK);
+    assert_int_equal(r.warnings, TL_WARN_KINK);
+    assert_true(r.kink_input == 1 && r.kink_element == 2);
+    assert_true(r.input == 1 && r.element == 2);
+    assert_non_null(strstr(r.message, "; WARNING: a kink at input 1, element 2: the slopes to its left "
+                                      "and right differ"));
+    assert_int_equal(tl_gradcheck(bent_and_even, NULL, 1, &x[1], NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, TL_WARN_KINK); /* agreement that means little */
+    assert_true(r.kink_input == 0 && r.kink_element == 2);
+    assert_int_equal(tl_modecheck(bent, NULL, 2, x, NULL, &r), TL_OK); /* both take the same side */
+    assert_int_equal(tl_gradcheck(steep, NULL, 1, &x[1], NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, 0);
+    tl_tensor_set(x[1], 2, 1e-4); /* beside it: none */
+    assert_int_equal(tl_gradcheck(bent, NULL, 2, x, NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, 0);
+    tl_tensor_release(x[0]);
+    tl_tensor_release(x[1]);
+
+    tl_tensor *single[] = {tensor_of(TL_F32, TL_SHAPE(2), REALS(1, 2)),
+                           tensor_of(TL_F32, TL_SHAPE(2), REALS(0.5, 0))};
+    assert_int_equal(tl_gradcheck(bent, NULL, 2, single, NULL, &r), TL_ERR_CHECK);
+    assert_int_equal(r.warnings, TL_WARN_KINK | TL_WARN_SINGLE);
+    tl_tensor_set(single[1], 1, 1);
+    assert_int_equal(tl_gradcheck(bent, NULL, 2, single, NULL, &r), TL_OK);
+    assert_int_equal(r.warnings, TL_WARN_SINGLE);
+    tl_tensor_release(single[0]);
+    tl_tensor_release(single[1]);
+}
+
+static tl_var product(tl_tape *t, const tl_var *in, void *context)
+{
+    (void)context;
+    return tl_mul(t, in[0], in[1]);
+}
+
+static void shared_memory_is_warned_of(void **state)
+{
+    (void)state;
+    tl_tensor *whole = reals(4, TL_SHAPE(6)), *other = reals(5, TL_SHAPE(3)),
+              *row = reals(6, TL_SHAPE(1, 3));
+    tl_tensor *left = tl_tensor_slice(whole, 0, 0, 3, 1, NULL),
+              *right = tl_tensor_slice(whole, 0, 3, 6, 1, NULL),
+              *middle = tl_tensor_slice(whole, 0, 2, 5, 1, NULL),
+              *wide = tl_tensor_expand(row, TL_SHAPE(2, 3), NULL);
+    const struct {
+        tl_tensor *a, *b;
+        bool overlap;
+    } cases[] = {{left, right, false}, {left, middle, true}, {middle, right, true},
+                 {left, other, false}, {left, left, true},   {wide, other, true},
+                 {other, wide, true},  {row, other, false}};
+    for (int k = 0; k < COUNT_OF(cases); k++) {
+        tl_tensor *in[] = {cases[k].a, cases[k].b};
+        tl_gradcheck_report r;
+        tl_gradcheck(product, NULL, 2, in, NULL, &r);
+        assert_int_equal((r.warnings & TL_WARN_OVERLAP) != 0, cases[k].overlap);
+        assert_int_equal(strstr(r.message, "; WARNING: inputs whose memory may overlap") != NULL,
+                         cases[k].overlap);
+    }
+    /* what it warns of: the change of one element moves two */
+    tl_tensor *in[] = {left, middle};
+    assert_int_equal(tl_gradcheck(product, NULL, 2, in, NULL, NULL), TL_ERR_CHECK);
+    tl_tensor *apart[] = {left, right};
+    assert_int_equal(tl_gradcheck(product, NULL, 2, apart, NULL, NULL), TL_OK);
+    tl_tensor *all[] = {whole, other, row, left, right, middle, wide};
+    for (int k = 0; k < COUNT_OF(all); k++)
+        tl_tensor_release(all[k]);
+}
+
+/* ---- forward mode against reverse mode -------------------------------------------------- */
+
+static void the_modes_agree(void **state)
+{
+    (void)state;
+    tl_tensor *in[] = {reals(1, TL_SHAPE(3, 4)), reals(2, TL_SHAPE(4))};
+    tl_gradcheck_report r;
+    assert_int_equal(tl_modecheck(energy, NULL, 2, in, NULL, &r), TL_OK);
+    assert_int_equal(r.checked, 16);
+    assert_true(r.error >= 0 && r.error < 1e-13); /* to rounding, not to a difference's error */
+    assert_int_equal(tl_modecheck(energy, NULL, 0, NULL, NULL, &r), TL_ERR_ARGUMENT);
+    assert_int_equal(tl_modecheck(too_wide, NULL, 1, in, NULL, &r), TL_ERR_SHAPE);
+    /* a wrong partial is wrong in both modes alike: that is for tl_gradcheck to find */
+    broken sign = square_with(scaled_partial, -1);
+    assert_int_equal(tl_modecheck(apply_broken, &sign, 1, in, NULL, &r), TL_OK);
+    tl_tensor_release(in[0]);
+    tl_tensor_release(in[1]);
+}
+
+/* "Linear", says the op, and so forward mode applies it to the tangent; its vjp is another matter. */
+static void three_times(tl_call *c)
+{
+    for (int64_t i = 0; i < c->y.layout->count; i++)
+        ((double *)c->y.data)[i] = 3 * ((const double *)c->x[0].data)[i];
+}
+
+static void two_times_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    dx[0] = tl_affine(c->tape, dy, 2, 0);
+}
+
+/* Not linear in dy, as a vjp must be: its transpose is not its derivative. */
+static void crooked_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_var right = tl_affine(c->tape, tl_mul(c->tape, dy, c->in[0]), 2, 0);
+    dx[0] = tl_add(c->tape, right, tl_mul(c->tape, dy, tl_square(c->tape, dy)));
+}
+
+/* Cut off from dy: forward mode gets nothing. */
+static void numbers_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    dx[0] = tl_affine(c->tape, tl_mul(c->tape, tl_detach(c->tape, dy), c->in[0]), 2, 0);
+}
+
+static void a_rule_that_serves_one_mode_only(void **state)
+{
+    (void)state;
+    tl_tensor *x = reals(3, TL_SHAPE(4));
+    tl_op linear = {.name = "three",
+                    .kind = TL_LINEAR,
+                    .least = 1,
+                    .most = 1,
+                    .dense = true,
+                    .shape = like_first,
+                    .forward = three_times,
+                    .vjp = two_times_vjp};
+    tl_op crooked = linear, numbers;
+    crooked.kind = TL_GENERAL;
+    crooked.forward = square_forward;
+    crooked.vjp = crooked_vjp;
+    numbers = crooked;
+    numbers.vjp = numbers_vjp;
+    tl_op *wrong[] = {&linear, &crooked, &numbers};
+    for (int k = 0; k < COUNT_OF(wrong); k++) {
+        tl_gradcheck_report r;
+        assert_int_equal(tl_modecheck(apply_op, wrong[k], 1, &x, NULL, &r), TL_ERR_CHECK);
+        assert_non_null(strstr(r.message, "DIFFERENCE after 4 elements"));
+        assert_non_null(strstr(r.message, "forward"));
+    }
+    /* the last is right for a first derivative in reverse: only this check finds it */
+    assert_int_equal(tl_gradcheck(apply_op, &numbers, 1, &x, NULL, NULL), TL_OK);
+    tl_tensor_release(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +468,11 @@ int main(void)
         cmocka_unit_test(indices_are_passed_on),
         cmocka_unit_test(it_refuses_what_it_cannot_check),
         cmocka_unit_test(linear_functions_and_no_elements),
+        cmocka_unit_test(single_precision_is_warned_of),
+        cmocka_unit_test(kinks_are_warned_of),
+        cmocka_unit_test(shared_memory_is_warned_of),
+        cmocka_unit_test(the_modes_agree),
+        cmocka_unit_test(a_rule_that_serves_one_mode_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

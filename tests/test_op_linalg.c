@@ -34,26 +34,24 @@ static void bad_products_are_refused_in_words(void **state)
     REFUSED(tl_matmul(t, F(3), F(3, 4, 5)), TL_ERR_SHAPE, "matmul: inner sizes differ: [3] x [3,4,5]");
     REFUSED(tl_matmul(t, F(2, 3), F(2)), TL_ERR_SHAPE, "matmul: inner sizes differ: [2,3] x [2]");
     REFUSED(tl_matmul(t, F(2, 3), MASK(3)), TL_ERR_DTYPE, "matmul: operand 1 is u8, not a real");
-    REFUSED(tl_outer(t, F(2, 3), F(3)), TL_ERR_SHAPE,
-            "outer: wants two vectors: [2,3] and [3] (outer)");
-    REFUSED(tl_outer(t, F(2), SCALAR), TL_ERR_SHAPE, "outer: wants two vectors: [2] and [] (outer)");
+    REFUSED(tl_outer(t, F(2, 3), F(3)), TL_ERR_SHAPE, "outer: wants two vectors: [2,3] and [3]");
+    REFUSED(tl_outer(t, F(2), SCALAR), TL_ERR_SHAPE, "outer: wants two vectors: [2] and []");
     REFUSED(tl_outer(t, F(2), MASK(3)), TL_ERR_DTYPE, "outer: operand 1 is u8, not a real");
-    REFUSED(tl_dot(t, F(2), F(3)), TL_ERR_SHAPE,
-            "dot: wants two vectors of one size: [2] and [3] (dot)");
+    REFUSED(tl_dot(t, F(2), F(3)), TL_ERR_SHAPE, "dot: wants two vectors of one size: [2] and [3]");
     REFUSED(tl_dot(t, F(2, 1), F(2)), TL_ERR_SHAPE,
-            "dot: wants two vectors of one size: [2,1] and [2] (dot)");
+            "dot: wants two vectors of one size: [2,1] and [2]");
     REFUSED(tl_addmm(t, F(3), F(2, 3), F(3, 4), 1, 1), TL_ERR_SHAPE,
-            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [3], [2,3], [3,4] (addmm)");
+            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [3], [2,3], [3,4]");
     REFUSED(tl_addmm(t, F(5, 2, 4), F(2, 3), F(3, 4), 1, 1), TL_ERR_SHAPE,
-            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [5,2,4], [2,3], [3,4] (addmm)");
+            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [5,2,4], [2,3], [3,4]");
     REFUSED(tl_addmm(t, F(3), F(2, 3), F(4, 3), 0, 1), TL_ERR_SHAPE,
-            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [3], [2,3], [4,3] (addmm)");
+            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [3], [2,3], [4,3]");
     REFUSED(tl_addmm(t, F(3), F(3), F(3, 3), 1, 1), TL_ERR_SHAPE,
-            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [3], [3], [3,3] (addmm)");
+            "addmm: wants what can be broadcast to [M,N], [M,K], [K,N]: [3], [3], [3,3]");
     const char *bilinear = "bilinear: wants [..,I], [..,J], [O,I,J] and [O]: ";
     char text[256];
 #define BILINEAR(a, b, w, bias, shapes)                                                                \
-    snprintf(text, sizeof text, "%s%s (bilinear)", bilinear, shapes);                                  \
+    snprintf(text, sizeof text, "%s%s", bilinear, shapes);                                             \
     REFUSED(tl_bilinear(t, (a), (b), (w), (bias)), TL_ERR_SHAPE, text)
     BILINEAR(F(3), F(4), F(2, 4, 3), TL_NONE, "[3], [4], [2,4,3], no bias");
     BILINEAR(F(3), F(5), F(2, 3, 4), TL_NONE, "[3], [5], [2,3,4], no bias");

@@ -41,23 +41,25 @@ static void bad_dimensions_and_sizes(void **state)
     REFUSED(tl_transpose(t, F(2, 3), -3, 0), TL_ERR_INDEX,
             "transpose: there is no dimension -3 in [2,3]");
     REFUSED(named(t, "transpose", F(2, 3), "{\"dim0\": -1, \"dim1\": 0}"), TL_ERR_INDEX,
-            "transpose: there is no dimension -1 in [2,3] (transpose)");
+            "transpose: there is no dimension -1 in [2,3]");
     REFUSED(named(t, "transpose", SCALAR, "{\"dim0\": 0, \"dim1\": 0}"), TL_ERR_INDEX,
-            "transpose: there is no dimension 0 in [] (transpose)");
+            "transpose: there is no dimension 0 in []");
+    REFUSED(tl_movedim(t, F(2, 3), 0, 2), TL_ERR_INDEX, "movedim: there is no dimension 2 in [2,3]");
+    REFUSED(tl_movedim(t, F(2, 3), -3, 0), TL_ERR_INDEX, "movedim: there is no dimension -3 in [2,3]");
     REFUSED(tl_flatten(t, F(2, 3), 0, 2), TL_ERR_INDEX, "flatten: there is no dimension 2 in [2,3]");
     REFUSED(tl_flatten(t, F(2, 3), 1, 0), TL_ERR_ARGUMENT,
-            "flatten: dimension 1 does not come before 0 in [2,3] (flatten)");
+            "flatten: dimension 1 does not come before 0 in [2,3]");
     REFUSED(named(t, "flatten", F(2, 3), "{\"start_dim\": 0, \"end_dim\": 2}"), TL_ERR_INDEX,
-            "flatten: there is no dimension 2 in [2,3] (flatten)");
+            "flatten: there is no dimension 2 in [2,3]");
     REFUSED(tl_squeeze(t, F(2, 1), 2), TL_ERR_INDEX, "squeeze: there is no dimension 2 in [2,1]");
     REFUSED(tl_squeeze(t, SCALAR, 1), TL_ERR_INDEX, "squeeze: there is no dimension 1 in []");
     REFUSED(named(t, "squeeze", F(2, 1), "{\"dim\": -1}"), TL_ERR_INDEX,
-            "squeeze: there is no dimension -1 in [2,1] (squeeze)");
+            "squeeze: there is no dimension -1 in [2,1]");
     REFUSED(tl_unsqueeze(t, F(2, 3), 3), TL_ERR_INDEX, "unsqueeze: there is no dimension 3 in [2,3]");
     REFUSED(named(t, "unsqueeze", F(2), "{\"dim\": 2}"), TL_ERR_INDEX,
-            "unsqueeze: there is no dimension 2 in [2] (unsqueeze)");
+            "unsqueeze: there is no dimension 2 in [2]");
     REFUSED(tl_unsqueeze(t, EIGHT, 0), TL_ERR_SHAPE,
-            "unsqueeze: [1,1,1,1,1,1,1,2] has no room for another dimension (unsqueeze)");
+            "unsqueeze: [1,1,1,1,1,1,1,2] has no room for another dimension");
     REFUSED(tl_flip(t, F(2, 3), 1, (int[]){2}), TL_ERR_INDEX, "flip: there is no dimension 2 in [2,3]");
     REFUSED(tl_flip(t, F(2, 3), 2, (int[]){1, -1}), TL_ERR_ARGUMENT,
             "flip: dimension 1 is there twice");
@@ -68,17 +70,17 @@ static void bad_dimensions_and_sizes(void **state)
     REFUSED(tl_roll(t, F(2, 3), 1, 2), TL_ERR_INDEX, "roll: there is no dimension 2 in [2,3]");
     REFUSED(tl_roll(t, SCALAR, 1, 0), TL_ERR_INDEX, "roll: there is no dimension 0 in []");
     REFUSED(named(t, "roll", F(2), "{\"shift\": 1, \"dim\": 1}"), TL_ERR_INDEX,
-            "roll: there is no dimension 1 in [2] (roll)");
+            "roll: there is no dimension 1 in [2]");
     REFUSED(tl_repeat(t, F(2, 3), 1, (int64_t[]){2}), TL_ERR_ARGUMENT,
-            "repeat: 1 numbers for [2,3]; at most 8 (repeat)");
+            "repeat: 1 numbers for [2,3]; at most 8");
     REFUSED(tl_repeat(t, F(2, 3), 9, (int64_t[9]){0}), TL_ERR_ARGUMENT,
-            "repeat: 9 numbers for [2,3]; at most 8 (repeat)");
+            "repeat: 9 numbers for [2,3]; at most 8");
     REFUSED(tl_repeat(t, F(2, 3), 2, (int64_t[]){2, -1}), TL_ERR_ARGUMENT,
-            "repeat: -1 times along dimension 1 (repeat)");
+            "repeat: -1 times along dimension 1");
     REFUSED(tl_repeat(t, F(2, 3), 2, (int64_t[]){INT64_MAX, 1}), TL_ERR_ARGUMENT,
-            "repeat: 9223372036854775807 times along dimension 0 (repeat)");
+            "repeat: 9223372036854775807 times along dimension 0");
     REFUSED(tl_repeat(t, F(2, 3), 2, (int64_t[]){INT64_MAX / 4, 5}), TL_ERR_ARGUMENT,
-            "repeat: too large a result for [2,3] (repeat)");
+            "repeat: too large a result for [2,3]");
     REFUSED((tl_split(t, F(2, 5), 2, (int64_t[]){2, 2}, 1, out), out[0]), TL_ERR_SHAPE,
             "split: the sizes do not add up to dimension 1 of [2,5]");
     REFUSED((tl_split(t, F(2, 5), 3, (int64_t[]){6, -2, 1}, 1, out), out[2]), TL_ERR_SHAPE,
@@ -153,7 +155,7 @@ static void bad_windows_and_pads(void **state)
         with_attr(t, &tl_op_pad, F(2, 3), 100, 0), TL_ERR_ARGUMENT,
         "pad: wants two numbers for each of the last dimensions of [2,3] (at most 4), not 100 in all");
     REFUSED(with_attr(t, &tl_op_repeat, F(2, 3), 100, 1), TL_ERR_ARGUMENT,
-            "repeat: 100 numbers for [2,3]; at most 8 (repeat)");
+            "repeat: 100 numbers for [2,3]; at most 8");
     tl_tape_free(t);
 }
 
@@ -172,6 +174,11 @@ static void negative_dimensions_count_from_the_end(void **state)
     assert_shape(t, tl_unsqueeze(t, x, -3), "[1,2,3]");
     assert_shape(t, tl_squeeze(t, tl_unsqueeze(t, x, -2), -2), "[2,3]");
     assert_shape(t, tl_flatten(t, x, -2, -1), "[6]");
+    const char *moved[3][3] = {{"[2,3,4]", "[3,2,4]", "[3,4,2]"},
+                               {"[3,2,4]", "[2,3,4]", "[2,4,3]"},
+                               {"[4,2,3]", "[2,4,3]", "[2,3,4]"}};
+    for (int k = 0; k < 9; k++)
+        assert_shape(t, tl_movedim(t, F(2, 3, 4), k / 3 - 3, k % 3), moved[k / 3][k % 3]);
     assert_shape(t, tl_flatten(t, SCALAR, -1, 0), "[1]");
     tl_split(t, x, 3, (int64_t[]){2, 0, 1}, -1, out);
     assert_value(t, out[0], REALS(1, 2, 4, 5), 0);

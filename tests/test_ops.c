@@ -45,6 +45,7 @@ static const struct {
     {"mul", {2, {R1(1), R2(3, 7)}, NO_ATTR}},
     {"sub", {2, {{0, {0}, -2, 2, 0}, R2(3, 5)}, NO_ATTR}},
     {"lerp", {3, {{0, {0}, -2, 2, 0}, R2(2, 3), R1(3)}, NO_ATTR}},
+    {"pow", {2, {{1, {4}, 0.05, 0.2, 0}, {1, {4}, 0, 0, 0}}, NO_ATTR}}, /* a constant, its slope not */
     {"affine", {1, {R2(3, 5)}, {{0}, {0, -3}, 0, 0}}},
     {"matmul", {2, {R4(3, 1, 4, 5), R4(1, 2, 5, 6)}, NO_ATTR}},
     {"matmul", {2, {R2(1, 7), R2(7, 1)}, NO_ATTR}},
@@ -821,6 +822,22 @@ static void at_a_tie_each_gets_half(void **state)
     tl_tape_free(t);
 }
 
+/* 0^b moves with b only where b < 0, and infinitely so; elsewhere not even an infinite gradient passes.
+ */
+static void powers_of_zero(void **state)
+{
+    (void)state;
+    tl_tape *t = tl_tape_new(NULL);
+    tl_tensor *exponents = tensor_of(TL_F64, TL_SHAPE(4), REALS(-1, 0, 0.5, 2));
+    tl_var a = tl_full(t, TL_F64, 0, NULL, 0), b = tl_leaf_untied(t, exponents), grad;
+    tl_var seed = constant_f64(t, TL_SHAPE(4), REALS(2, INFINITY, INFINITY, INFINITY));
+    tl_grad(t, tl_pow(t, a, b), seed, 1, &b, false, &grad);
+    assert_value(t, grad, REALS(-INFINITY, 0, 0, 0), 0);
+    assert_ok(t);
+    tl_tensor_release(exponents);
+    tl_tape_free(t);
+}
+
 static void a_scalar_is_an_array_too(void **state)
 {
     (void)state;
@@ -951,23 +968,24 @@ static void softmax_of_large_logits(void **state)
 /* ---- f32 -------------------------------------------------------------------------------- */
 
 /* y and the gradients of all real operands for a given gradient of y. */
-static void run_trial(tl_tape *t, const trial *a, const tl_var *in, tl_dtype dtype, tl_tensor **y,
-                      tl_tensor **dx)
+static void run_trial(tl_tape *t, const trial *a, const tl_var *in, tl_tensor **y, tl_tensor **dx)
 {
     tl_var out = apply(t, a, in), real[MOST], grads[MOST];
+    const bool differentiable = has_derivative(a);
     int reals = 0;
     *y = value_of(t, out);
     for (int k = 0; k < a->sample->count; k++)
         if (!a->sample->x[k].below)
             real[reals++] = in[k];
-    dice d = dice_of(77);
-    tl_tensor *seed = random_tensor(&d, dtype, (*y)->layout.ndim, (*y)->layout.shape, -1, 1);
-    if (has_derivative(a))
+    if (differentiable) {
+        dice d = dice_of(77);
+        tl_tensor *seed = random_tensor(&d, (*y)->dtype, (*y)->layout.ndim, (*y)->layout.shape, -1, 1);
         tl_grad(t, out, tl_constant(t, seed), reals, real, false, grads);
+        tl_tensor_release(seed);
+    }
     assert_ok(t);
     for (int k = 0, r = 0; k < a->sample->count; k++)
-        dx[k] = a->sample->x[k].below || !has_derivative(a) ? NULL : value_of(t, grads[r++]);
-    tl_tensor_release(seed);
+        dx[k] = a->sample->x[k].below || !differentiable ? NULL : value_of(t, grads[r++]);
 }
 
 static void compare_runs(int count, tl_tensor *y, tl_tensor **dx, tl_tensor *other_y,
@@ -996,8 +1014,8 @@ static void f32_agrees_with_f64(void **state)
             make_operands(&a, dtype, 50 + (uint64_t)n, x[single]);
             for (int k = 0; k < a.sample->count; k++)
                 in[k] = operand(t, x[single][k]);
-            run_trial(t, &a, in, dtype, &y[single], dx[single]);
-            if (has_derivative(&a))
+            run_trial(t, &a, in, &y[single], dx[single]);
+            if (has_derivative(&a) && strcmp(a.op->name, "cast") != 0)
                 assert_int_equal(y[single]->dtype, dtype);
             tl_tape_reset(t);
         }
@@ -1065,7 +1083,7 @@ static void strided_tensors_are_as_good(void **state)
         make_operands(&a, TL_F64, 60 + (uint64_t)n, x);
         for (int k = 0; k < a.sample->count; k++)
             in[k] = operand(t, x[k]);
-        run_trial(t, &a, in, TL_F64, &y, dx);
+        run_trial(t, &a, in, &y, dx);
         tl_tape_reset(t);
         for (int k = 0; k < a.sample->count; k++) {
             tl_tensor *room = roomy(x[k]);
@@ -1076,7 +1094,7 @@ static void strided_tensors_are_as_good(void **state)
         }
         if (strcmp(a.op->name, "reshape") == 0) /* the op itself refuses, the function copies */
             in[0] = tl_contiguous(t, in[0]);
-        run_trial(t, &a, in, TL_F64, &other_y, other_dx);
+        run_trial(t, &a, in, &other_y, other_dx);
         tl_tape_reset(t);
         compare_runs(a.sample->count, y, dx, other_y, other_dx, 1e-14, text);
         tl_tensor_release(y);
@@ -1104,7 +1122,7 @@ static void views_on_the_tape_are_as_good(void **state)
         make_operands(&a, TL_F64, 70 + (uint64_t)n, x);
         for (int k = 0; k < a.sample->count; k++)
             in[k] = operand(t, x[k]);
-        run_trial(t, &a, in, TL_F64, &y, dx);
+        run_trial(t, &a, in, &y, dx);
         tl_tape_reset(t);
         for (int k = 0; k < a.sample->count; k++) {
             room[k] = roomy(x[k]);
@@ -1312,8 +1330,12 @@ static void check_refused(tl_tape *t, tl_var y, tl_status status, const char *me
 {
     assert_true(is_poison(t, y));
     assert_true(is_poison(t, tl_tanh(t, y))); /* and so on; the message stays the first one */
-    char whole[TL_MESSAGE_SIZE];
-    snprintf(whole, sizeof whole, "%s (layer 1, step 17)", message);
+    char whole[TL_MESSAGE_SIZE], name[64], own[80];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(message, ":"), message);
+    snprintf(own, sizeof own, ", %s)", name); /* a composed op may fail in its own scope */
+    const tl_op *op = tl_op_find(name);
+    bool inside = op && op->kind == TL_COMPOSED && strstr(tl_tape_message(t), own);
+    snprintf(whole, sizeof whole, "%s (layer 1, step 17%s", message, inside ? own : ")");
     check_error(t, status, whole, __FILE__, line);
     tl_var two = tl_full(t, TL_F64, TL_SHAPE(2), 2); /* the tape is as good as new */
     assert_same(tl_item(t, tl_sum(t, tl_square(t, two))), 8);
@@ -1343,12 +1365,10 @@ static void bad_input_is_refused_in_words(void **state)
     REFUSED(tl_lerp(t, F(2, 3), F(3), F(2)), TL_ERR_SHAPE,
             "lerp: shapes cannot be broadcast: [2,3] and [2]");
     REFUSED(tl_mse(t, F(2), F(3), TL_REDUCE_MEAN), TL_ERR_SHAPE,
-            "sub: shapes cannot be broadcast: [2] and [3]");
+            "mse: shapes cannot be broadcast: [2] and [3]");
     REFUSED(tl_matmul(t, F(2, 3), F(4, 5)), TL_ERR_SHAPE, "matmul: inner sizes differ: [2,3] x [4,5]");
-    REFUSED(tl_matmul(t, F(3), F(3, 5)), TL_ERR_SHAPE,
-            "matmul: operand 0 wants at least 2 dimensions, not [3]");
-    REFUSED(tl_matmul(t, F(2, 3), F(3)), TL_ERR_SHAPE,
-            "matmul: operand 1 wants at least 2 dimensions, not [3]");
+    REFUSED(tl_matmul(t, SCALAR, F(3, 5)), TL_ERR_SHAPE,
+            "matmul: operand 0 wants at least 1 dimension, not []");
     REFUSED(tl_matmul(t, F(7, 2, 3), F(5, 3, 4)), TL_ERR_SHAPE,
             "matmul: leading sizes cannot be broadcast: [7,2,3] x [5,3,4]");
     REFUSED(tl_linear_op(t, F(2, 3), F(5, 4), TL_NONE), TL_ERR_SHAPE,
@@ -1425,7 +1445,7 @@ static void bad_input_is_refused_in_words(void **state)
     REFUSED(tl_sum_axes(t, F(2, 3), 2, (int[]){1, -1}, false), TL_ERR_ARGUMENT,
             "sum: axis 1 is given twice");
     REFUSED(tl_mean_axes(t, F(2, 3), 1, (int[]){5}, true), TL_ERR_INDEX,
-            "sum: there is no axis 5 in [2,3]");
+            "mean: there is no axis 5 in [2,3]");
     REFUSED(tl_sum_axes(t, F(2, 3), 9, (int[9]){0}, false), TL_ERR_ARGUMENT, "sum: 9 axes");
     REFUSED(tl_transpose(t, F(2, 3), 0, 2), TL_ERR_INDEX,
             "transpose: there is no dimension 2 in [2,3]");
@@ -1557,6 +1577,7 @@ int main(void)
         cmocka_unit_test(forward_mode_is_the_transpose_of_backward),
         cmocka_unit_test(values_agree_with_formulas),
         cmocka_unit_test(at_a_tie_each_gets_half),
+        cmocka_unit_test(powers_of_zero),
         cmocka_unit_test(a_scalar_is_an_array_too),
         cmocka_unit_test(conveniences),
         cmocka_unit_test(steps_of_any_size),

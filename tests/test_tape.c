@@ -210,8 +210,8 @@ static void the_first_error_stays(void **state)
     tl_var v = tl_leaf(t, x, g), good = tl_sum(t, tl_square(t, v)), grad;
     tl_scope_begin(t, "encoder", -1);
     tl_scope_begin(t, "layer", 2);
-    tl_var bad = tl_matmul(t, v, tl_full(t, TL_F64, 0, NULL, 1));
-    const char *message = "matmul: operand 1 wants at least 1 dimension, not [] (encoder, layer 2)";
+    tl_var bad = tl_matmul(t, good, v);
+    const char *message = "matmul: operand 0 wants at least 1 dimension, not [] (encoder, layer 2)";
     assert_int_equal(tl_tape_status(t), TL_ERR_SHAPE);
     assert_string_equal(tl_tape_message(t), message);
     uint32_t recorded = tl_tape_measure(t).variables;

@@ -45,9 +45,28 @@ const tl_op *tl_op_find(const char *name)
     return NULL;
 }
 
+/* "; operand 1 is rnn.weight_hh_l0": shapes alone do not say which weight it was. */
+static const char *operand_names(int count, tl_node *const *x, size_t size, char *text)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int k = 0; k < count && used < size; k++) {
+        const char *name = x[k] && !x[k]->op && x[k]->leaf ? x[k]->leaf->name : NULL;
+        if (name)
+            used += (size_t)snprintf(text + used, size - used, "%s operand %d is %s", used ? "," : ";",
+                                     k, name);
+    }
+    return text;
+}
+
+enum { NAMED_OPERANDS = 8 };
+
 bool tl_call_fail(const tl_call *c, tl_status status, const char *format, ...)
 {
-    char text[TL_MESSAGE_SIZE];
+    char text[TL_MESSAGE_SIZE], names[TL_MESSAGE_SIZE / 2];
+    tl_node *x[NAMED_OPERANDS] = {NULL};
+    for (int k = 0; k < c->count && k < NAMED_OPERANDS; k++)
+        x[k] = tl_is_none(c->in[k]) ? NULL : tl_node_of(c->tape, c->in[k], c->op->name);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
@@ -56,7 +75,8 @@ bool tl_call_fail(const tl_call *c, tl_status status, const char *format, ...)
     uint32_t scope = s->current;
     if (c->op->kind == TL_COMPOSED && scope && s->entry[scope - 1].name == c->op->name)
         s->current = s->entry[scope - 1].parent; /* its own scope would say the name once more */
-    tl_tape_fail(c->tape, status, "%s: %s", c->op->name, text);
+    tl_tape_fail(c->tape, status, "%s: %s%s", c->op->name, text,
+                 operand_names(NAMED_OPERANDS, x, sizeof names, names));
     s->current = scope;
     return false;
 }
@@ -278,9 +298,10 @@ static const tl_layout *broadcast(tl_tape *t, const tl_op *op, int count, tl_nod
     for (int k = 0; k < count; k++) {
         tl_layout wider;
         if (!tl_layout_broadcast(&layout, x[k]->layout, &wider)) {
-            char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
-            tl_tape_fail(t, TL_ERR_SHAPE, "%s: shapes cannot be broadcast: %s and %s", op->name,
-                         tl_layout_text(&layout, a), tl_layout_text(x[k]->layout, b));
+            char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT], names[TL_MESSAGE_SIZE / 2];
+            tl_tape_fail(t, TL_ERR_SHAPE, "%s: shapes cannot be broadcast: %s and %s%s", op->name,
+                         tl_layout_text(&layout, a), tl_layout_text(x[k]->layout, b),
+                         operand_names(count, x, sizeof names, names));
             return NULL;
         }
         layout = wider;

@@ -402,9 +402,9 @@ static bool hold(tl_tape *t, tl_tensor *tensor, uint32_t id)
     return true;
 }
 
-static bool trap_value(tl_tape *t, const char *name, const tl_tensor *value)
+static bool trap_value(tl_tape *t, const char *name, tl_array value)
 {
-    return !(t->observe & OBSERVE_TRAP) || tl_trap(t, name, "its value", -1, tl_tensor_array(value));
+    return !(t->observe & OBSERVE_TRAP) || tl_trap(t, name, "its value", -1, value);
 }
 
 tl_var tl_constant(tl_tape *t, tl_tensor *value)
@@ -417,7 +417,7 @@ tl_var tl_constant(tl_tape *t, tl_tensor *value)
         return tl_poison(t);
     }
     if (!tl_record_value(t, value->dtype, &value->layout, value->data, &id) || !hold(t, value, id) ||
-        !trap_value(t, "constant", value))
+        !trap_value(t, "constant", tl_tensor_array(value)))
         return tl_poison(t);
     return tl_var_of(t, id);
 }
@@ -453,7 +453,7 @@ tl_var tl_constant_from(tl_tape *t, tl_dtype dtype, int ndim, const int64_t *sha
     }
     if (n->layout->count)
         memcpy(n->data, values, (size_t)n->layout->count * tl_dtype_size(dtype));
-    if ((t->observe & OBSERVE_TRAP) && !tl_trap(t, "constant_from", "its value", -1, tl_node_array(n)))
+    if (!trap_value(t, "constant_from", tl_node_array(n)))
         return tl_poison(t);
     return tl_var_of(t, id);
 }
@@ -482,7 +482,7 @@ static tl_var new_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient, bool w
     *leaf = (tl_leaf_info){.value = value, .gradient = gradient, .version = tl_tensor_version(value)};
     tl_node *n = tl_record_value(t, value->dtype, &value->layout, value->data, &id);
     if (!n || !hold(t, value, id) || (gradient && !hold(t, gradient, UINT32_MAX)) ||
-        !trap_value(t, "leaf", value))
+        !trap_value(t, "leaf", tl_tensor_array(value)))
         return tl_poison(t);
     n->leaf = leaf;
     n->flags = wants ? NODE_NEEDS_GRADIENT : 0;

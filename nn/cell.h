@@ -6,9 +6,9 @@
  *     typedef struct mgu { tl_var w_f, u_f, b_f, w_n, u_n, b_n; } mgu;
  *
  *     static const tl_cell_weight mgu_weights[] = {
- *         TL_WEIGHT(mgu, w_f, .shape = "H,I"), TL_WEIGHT(mgu, u_f, .shape = "H,H"), TL_WEIGHT(mgu, b_f,
- * .shape = "H"), TL_WEIGHT(mgu, w_n, .shape = "H,I"), TL_WEIGHT(mgu, u_n, .shape = "H,H"),
- * TL_WEIGHT(mgu, b_n, .shape = "H"), TL_WEIGHTS_END};
+ *         TL_WEIGHT(mgu, w_f, .shape = "H,I"), TL_WEIGHT(mgu, u_f, .shape = "H,H"),
+ *         TL_WEIGHT(mgu, b_f, .shape = "H"),   TL_WEIGHT(mgu, w_n, .shape = "H,I"),
+ *         TL_WEIGHT(mgu, u_n, .shape = "H,H"), TL_WEIGHT(mgu, b_n, .shape = "H"), TL_WEIGHTS_END};
  *
  *     static void mgu_step(const tl_cell_call *c, tl_var x, tl_var *state)
  *     {
@@ -20,12 +20,14 @@
  *         state[0] = tl_lerp(t, h, tl_tanh(t, n), f);
  *     }
  *
- *     static const tl_cell_type mgu_cell = {.name = "mgu", .bytes = sizeof(mgu), .weights =
- * mgu_weights, .states = {{"h", "H"}}, .step = mgu_step};
+ *     static const tl_cell_type mgu_cell = {.name = "mgu", .bytes = sizeof(mgu),
+ *                                           .weights = mgu_weights, .states = {{"h", "H"}},
+ *                                           .step = mgu_step};
  *
  * That is all. tl_rnn_init (rnn.h) makes the parameters, for as many layers and directions as wished,
  * and tl_unroll writes the steps onto the tape; variable lengths, dropout of every kind, zoneout,
- * residual connections, truncation, saving and diagnostics step by step come with it.
+ * residual connections, truncation, saving and diagnostics step by step come with it. Whole programs
+ * around cells of one's own: examples/cell_*.c.
  *
  * Letters: T time, B batch, I input of the layer, H hidden, P output of the layer (H, unless
  * projected). */
@@ -79,6 +81,13 @@ typedef struct tl_cell_state {
     const char *shape; /* of one row of the batch: "H" for [B,H] */
 } tl_cell_state;
 
+/* What a state is before the first step: `value` everywhere, and so at first where it is learned. With
+ * another `init` than the default it is learned whatever the configuration says. */
+typedef struct tl_cell_initial {
+    tl_cell_init init;
+    double value;
+} tl_cell_initial;
+
 enum { TL_MOST_STATES = 4 };
 
 /* What the functions of a cell get. */
@@ -86,8 +95,9 @@ typedef struct tl_cell_call {
     tl_tape *tape;
     const void *weights; /* the cell's struct, its variables filled in */
     const void *options; /* the cell's own, see tl_rnn_config; never NULL where the type has options */
-    int64_t
-        step; /* 0..T-1, the index in time also where the network reads backwards; -1 outside steps */
+    tl_dtype dtype;      /* of all of it */
+    int64_t step; /* 0..T-1 (+ `from` of tl_unroll_options), the index in time also where the network
+                     reads backwards; -1 outside steps */
     int64_t steps, batch, input, hidden, output; /* T, B, I, H, P */
 } tl_cell_call;
 
@@ -102,6 +112,7 @@ typedef struct tl_cell_type {
     /* What is carried from step to step; a name of NULL ends the list. The first one is also the
      * output, and has one dimension. */
     tl_cell_state states[TL_MOST_STATES + 1];
+    tl_cell_initial initial[TL_MOST_STATES]; /* of states[k]; zeros unless said: {[1] = {.value = 1}} */
 
     /* One step. x: [B,I], or what `input` made of it; state[k]: [B, shape], replaced by the next one.
      */

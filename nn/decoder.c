@@ -112,8 +112,10 @@ static tl_var query(tl_tape *t, const tl_decoder *d, int64_t rows, tl_var *state
     int64_t shape[2] = {rows, tl_rnn_output(&d->rnn)};
     if (!tl_is_none(state[k]))
         return state[k];
-    state[k] = d->rnn.initial ? tl_expand(t, tl_use(t, d->rnn.initial[k]), 2, shape)
-                              : tl_full(t, d->embedding.weight->value->dtype, 2, shape, 0);
+    const tl_param *learned = d->rnn.initial[k];
+    state[k] = learned ? tl_expand(t, tl_use(t, learned), 2, shape)
+                       : tl_full(t, d->embedding.weight->value->dtype, 2, shape,
+                                 d->rnn.config.cell->initial[0].value);
     return state[k];
 }
 

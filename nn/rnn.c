@@ -1,6 +1,7 @@
 /* rnn.c - the parameters of a recurrent network, made from the list of weights of its cell. */
 #include "nn/rnn.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,17 @@ static int read_shape(const tl_rnn_config *c, const char *text, int64_t inputs,
                       int64_t shape[TL_MAX_DIMS])
 {
     int ndim = 0;
+    if (!text)
+        return -1;
     while (*text) {
         char *end;
+        text += strspn(text, " ");
         int64_t size = strtoll(text, &end, 10);
         if (end == text)
             size = 1;
         if (*end && *end != ',')
             size *= letter_size(c, *end++, inputs);
-        if (size < 1 || ndim == TL_MAX_DIMS - 1 || (*end && *end != ','))
+        if (size < 1 || ndim == TL_MAX_DIMS - 1 || (*end && (*end != ',' || !end[1])))
             return -1;
         shape[ndim++] = size;
         text = *end ? end + 1 : end;
@@ -50,10 +54,11 @@ int tl_cell_shape(const tl_rnn_config *config, const char *text, int64_t inputs,
     return read_shape(config, text, inputs, shape);
 }
 
+/* At most one more than the struct has variables: the list may want its end. */
 static int count_weights(const tl_cell_type *type)
 {
-    int count = 0;
-    while (type->weights && type->weights[count].name)
+    int count = 0, most = (int)(type->bytes / sizeof(tl_var)) + 1;
+    while (type->weights && count < most && type->weights[count].name)
         count++;
     return count;
 }
@@ -93,34 +98,98 @@ static bool fail(tl_params *params, const tl_rnn_config *c, const char *format, 
     return false;
 }
 
-/* A variable of the struct that no weight stands for would be missing in every step. */
+/* Why it is no shape. what: "weight", "state". */
+static bool shape_fails(tl_params *params, const tl_rnn_config *c, const char *what, const char *name,
+                        const char *text)
+{
+    if (!text)
+        return fail(params, c, "%s %s: no shape is given", what, name);
+    for (const char *letter = text; *letter; letter++)
+        if (isalpha((unsigned char)*letter) && letter_size(c, *letter, c->input) < 1)
+            return fail(
+                params, c,
+                "%s %s: \"%s\": the size of %c is not known%s; H, I and P are, others the cell's "
+                "`size` must tell",
+                what, name, text, *letter,
+                *letter == 'B' ? ", shapes are those of one row of the batch" : "");
+    return fail(params, c,
+                "%s %s: \"%s\" is not a shape: sizes with commas between, each a number, a letter or "
+                "both, as \"4H,I\"",
+                what, name, text);
+}
+
+/* Does each weight have a variable of its own? */
+static bool weights_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    int weights = count_weights(type), room = (int)(type->bytes / sizeof(tl_var));
+    if (type->bytes % sizeof(tl_var))
+        return fail(params, c, "its %zu bytes are not those of a struct of variables, %zu each",
+                    type->bytes, sizeof(tl_var));
+    if (weights > room)
+        return fail(params, c,
+                    "its list has more weights than its struct has variables, %d; or no TL_WEIGHTS_END",
+                    room);
+    for (int k = 0; k < weights; k++) {
+        const tl_cell_weight *w = &type->weights[k];
+        if (w->offset % sizeof(tl_var) || w->offset >= type->bytes)
+            return fail(params, c, "weight %s: its offset is not that of a variable of its struct",
+                        w->name);
+        for (int j = 0; j < k; j++)
+            if (type->weights[j].offset == w->offset)
+                return fail(params, c, "weights %s and %s are the same variable of its struct",
+                            type->weights[j].name, w->name);
+        if (!w->shape && !type->begin)
+            return fail(params, c, "weight %s has no shape, and there is no `begin` to make it",
+                        w->name);
+    }
+    return true;
+}
+
+/* Does each variable have a weight? One without would be missing in every step. */
+static bool variables_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    int weights = count_weights(type), room = (int)(type->bytes / sizeof(tl_var));
+    for (int v = 0; v < room; v++) {
+        bool listed = false;
+        for (int k = 0; k < weights; k++)
+            listed = listed || type->weights[k].offset == (size_t)v * sizeof(tl_var);
+        if (!listed)
+            return fail(params, c,
+                        "its struct has %d variables, its list %d weights: number %d of the struct has "
+                        "none",
+                        room, weights, v + 1);
+    }
+    return true;
+}
+
+static bool states_fit(tl_params *params, const tl_rnn_config *c)
+{
+    const tl_cell_type *type = c->cell;
+    if (!count_states(type) || type->states[TL_MOST_STATES].name)
+        return fail(params, c, "1 to %d states", TL_MOST_STATES);
+    for (int k = 0; k < count_states(type); k++) {
+        const tl_cell_state *state = &type->states[k];
+        int64_t shape[TL_MAX_DIMS];
+        if (read_shape(c, state->shape, c->input, shape) < 0)
+            return shape_fails(params, c, "state", state->name, state->shape);
+        for (int j = 0; j < k; j++)
+            if (strcmp(type->states[j].name, state->name) == 0)
+                return fail(params, c, "two states are called %s", state->name);
+    }
+    return output_size(c) > 0 ||
+           fail(params, c, "state 0 (%s) is the output, and must have one dimension, not \"%s\"",
+                type->states[0].name, type->states[0].shape);
+}
+
 static bool cell_fits(tl_params *params, const tl_rnn_config *c)
 {
     const tl_cell_type *type = c->cell;
-    int weights = count_weights(type);
-    if (type->bytes != (size_t)weights * sizeof(tl_var))
-        return fail(params, c, "its struct has room for %zu variables, its list has %d weights",
-                    type->bytes / sizeof(tl_var), weights);
-    for (int k = 0; k < weights; k++)
-        for (int j = 0; j <= k; j++)
-            if (type->weights[k].offset % sizeof(tl_var) || type->weights[k].offset >= type->bytes ||
-                (j < k && type->weights[j].offset == type->weights[k].offset))
-                return fail(params, c, "weight %s: its offset is not that of a variable of its own",
-                            type->weights[k].name);
-    if (!count_states(type) || type->states[TL_MOST_STATES].name)
-        return fail(params, c, "1 to %d states", TL_MOST_STATES);
-    if (output_size(c) < 1)
-        return fail(params, c, "state 0 (%s) is the output, and must have one dimension, not \"%s\"",
-                    type->states[0].name, type->states[0].shape);
-    for (int k = 0; k < count_states(type); k++) {
-        int64_t shape[TL_MAX_DIMS];
-        if (read_shape(c, type->states[k].shape, c->input, shape) < 0)
-            return fail(params, c, "state %s: \"%s\" is not a shape", type->states[k].name,
-                        type->states[k].shape);
-    }
-    if (c->projection && output_size(c) != c->projection)
-        return fail(params, c, "they have no projection");
-    return type->step || type->scan || fail(params, c, "no step");
+    return weights_fit(params, c) && variables_fit(params, c) && states_fit(params, c) &&
+           (!c->projection || output_size(c) == c->projection ||
+            fail(params, c, "they have no projection")) &&
+           (type->step || type->scan || fail(params, c, "no step"));
 }
 
 static bool is_probability(double p)
@@ -170,7 +239,7 @@ static tl_status init_block(tl_random *random, tl_tensor *x, tl_cell_init how, d
                                        : init_identity(x, value);
 }
 
-/* Each gate's H rows of a weight are a matrix of their own. */
+/* Of a matrix: each gate's H rows are one of their own. */
 static void init_by_gate(tl_params *params, const tl_rnn_config *c, tl_tensor *x, tl_cell_init how,
                          double value)
 {
@@ -183,12 +252,30 @@ static void init_by_gate(tl_params *params, const tl_rnn_config *c, tl_tensor *x
     }
 }
 
+/* Of more dimensions: the last two are matrices. */
+static void init_matrices(tl_params *params, const tl_rnn_config *c, tl_tensor *x, tl_cell_init how,
+                          double value)
+{
+    int ndim = x->layout.ndim;
+    if (ndim == 2)
+        init_by_gate(params, c, x, how, value);
+    for (int64_t i = 0; ndim > 2 && i < x->layout.shape[0]; i++) {
+        tl_tensor *row = tl_tensor_slice(x, 0, i, i + 1, 1, &params->error);
+        tl_tensor *part =
+            row ? tl_tensor_reshape(row, ndim - 1, x->layout.shape + 1, &params->error) : NULL;
+        if (part)
+            init_matrices(params, c, part, how, value);
+        tl_tensor_release(part);
+        tl_tensor_release(row);
+    }
+}
+
 /* What the scheme of the network means for a weight that says nothing itself. */
 static tl_cell_init by_scheme(const tl_rnn_config *c, const tl_cell_weight *w, int ndim, double *value)
 {
     if (c->init == TL_RNN_UNIFORM)
         return TL_INIT_UNIFORM;
-    if (ndim != 2)
+    if (ndim < 2)
         return TL_INIT_ZEROS;
     if (c->init == TL_RNN_ORTHOGONAL && w->recurrent)
         return TL_INIT_ORTHOGONAL;
@@ -198,11 +285,9 @@ static tl_cell_init by_scheme(const tl_rnn_config *c, const tl_cell_weight *w, i
     return w->recurrent ? TL_INIT_IDENTITY : TL_INIT_NORMAL;
 }
 
-static void init_weight(tl_params *params, const tl_rnn_config *c, const tl_cell_weight *w,
-                        tl_tensor *x)
+static void init_values(tl_params *params, const tl_rnn_config *c, tl_tensor *x, tl_cell_init how,
+                        double value)
 {
-    double value = w->value;
-    tl_cell_init how = w->init == TL_INIT_DEFAULT ? by_scheme(c, w, x->layout.ndim, &value) : w->init;
     switch (how) {
     case TL_INIT_DEFAULT:
     case TL_INIT_ZEROS:
@@ -219,10 +304,23 @@ static void init_weight(tl_params *params, const tl_rnn_config *c, const tl_cell
     case TL_INIT_XAVIER:
     case TL_INIT_ORTHOGONAL:
     case TL_INIT_IDENTITY:
-        if (x->layout.ndim == 2)
-            init_by_gate(params, c, x, how, value);
+        init_matrices(params, c, x, how, value);
         break;
     }
+}
+
+/* Is it a matrix, where the values want one? */
+static bool init_fits(tl_params *params, const tl_rnn_config *c, const char *name, tl_cell_init how,
+                      int ndim)
+{
+    if ((unsigned)how > TL_INIT_IDENTITY)
+        return fail(params, c, "%s: no initial values of kind %d", name, (int)how);
+    if (ndim >= 2 || (how != TL_INIT_XAVIER && how != TL_INIT_ORTHOGONAL && how != TL_INIT_IDENTITY))
+        return true;
+    return fail(
+        params, c,
+        "%s: Xavier, orthogonal and identity are initial values of matrices, not of %d dimension%s",
+        name, ndim, ndim == 1 ? "" : "s");
 }
 
 /* ---- building --------------------------------------------------------------------------- */
@@ -250,27 +348,41 @@ static void add_cell(tl_rnn *rnn, tl_params *params, int layer, int direction)
             continue;
         int ndim = read_shape(c, w->shape, layer_input(c, layer), shape);
         if (ndim < 0) {
-            fail(params, c, "weight %s: \"%s\" is not a shape", w->name, w->shape);
+            shape_fails(params, c, "weight", w->name, w->shape);
             return;
         }
+        if (!init_fits(params, c, w->name, w->init, ndim))
+            return;
         weight[k] = add(params, c, w->name, layer, direction ? "_reverse" : "", ndim, shape);
+        double value = w->value;
+        tl_cell_init how = w->init == TL_INIT_DEFAULT ? by_scheme(c, w, ndim, &value) : w->init;
         if (weight[k])
-            init_weight(params, c, w, weight[k]->value);
+            init_values(params, c, weight[k]->value, how, value);
     }
     if (c->cell->init && tl_params_status(params) == TL_OK)
         c->cell->init(c, c->options, weight);
 }
 
+/* The initial states that are parameters. */
 static void add_initial(tl_rnn *rnn, tl_params *params, int layer, int direction)
 {
     const tl_rnn_config *c = &rnn->config;
     tl_param **initial = &rnn->initial[(layer * rnn->directions + direction) * rnn->states];
     for (int k = 0; k < rnn->states; k++) {
+        const tl_cell_state *state = &c->cell->states[k];
+        const tl_cell_initial *first = &c->cell->initial[k];
         char name[64];
         int64_t shape[TL_MAX_DIMS];
-        snprintf(name, sizeof name, "%s0", c->cell->states[k].name);
-        int ndim = read_shape(c, c->cell->states[k].shape, layer_input(c, layer), shape);
+        if (!c->learned_state && first->init == TL_INIT_DEFAULT)
+            continue;
+        snprintf(name, sizeof name, "%s0", state->name);
+        int ndim = read_shape(c, state->shape, layer_input(c, layer), shape);
+        if (!init_fits(params, c, name, first->init, ndim))
+            return;
         initial[k] = add(params, c, name, layer, direction ? "_reverse" : "", ndim, shape);
+        if (initial[k])
+            init_values(params, c, initial[k]->value,
+                        first->init == TL_INIT_DEFAULT ? TL_INIT_VALUE : first->init, first->value);
     }
 }
 
@@ -308,20 +420,22 @@ static bool make_room(tl_rnn *rnn)
     const tl_rnn_config *c = &rnn->config;
     size_t cells = (size_t)c->layers * (size_t)rnn->directions;
     rnn->weight = zeroed(cells * (size_t)rnn->weights, sizeof *rnn->weight);
-    rnn->initial = c->learned_state ? zeroed(cells * (size_t)rnn->states, sizeof *rnn->initial) : NULL;
+    rnn->initial = zeroed(cells * (size_t)rnn->states, sizeof *rnn->initial);
     rnn->layer = zeroed((size_t)c->layers, sizeof *rnn->layer);
-    return (rnn->weight || !rnn->weights) && rnn->layer && (rnn->initial || !c->learned_state);
+    return (rnn->weight || !rnn->weights) && rnn->layer && rnn->initial;
 }
 
 /* The network's own copy; a cell with options always has some. */
-static bool copy_options(tl_rnn *rnn, const void *options)
+static bool copy_options(tl_rnn *rnn, tl_params *params, const void *options)
 {
     size_t bytes = rnn->config.cell->options_bytes;
     rnn->config.options = NULL;
     if (!bytes)
-        return true;
+        return !options || fail(params, &rnn->config, "options are given, but its options_bytes is 0");
     void *copy = zeroed(1, bytes);
-    if (copy && options)
+    if (!copy)
+        tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
+    else if (options)
         memcpy(copy, options, bytes);
     rnn->config.options = copy;
     return copy != NULL;
@@ -330,8 +444,8 @@ static bool copy_options(tl_rnn *rnn, const void *options)
 void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config)
 {
     *rnn = (tl_rnn){.config = *config};
-    if (config->cell && !copy_options(rnn, config->options))
-        tl_fail(&params->error, TL_ERR_MEMORY, "rnn: out of memory");
+    if (config->cell && !copy_options(rnn, params, config->options))
+        return;
     if (tl_params_status(params) != TL_OK || !config_fits(params, &rnn->config))
         return;
     rnn->directions = config->bidirectional ? 2 : 1;
@@ -344,8 +458,7 @@ void tl_rnn_init(tl_rnn *rnn, tl_params *params, const tl_rnn_config *config)
     for (int layer = 0; layer < config->layers; layer++) {
         for (int direction = 0; direction < rnn->directions; direction++) {
             add_cell(rnn, params, layer, direction);
-            if (config->learned_state)
-                add_initial(rnn, params, layer, direction);
+            add_initial(rnn, params, layer, direction);
         }
         add_between(rnn, params, layer);
     }

@@ -47,7 +47,7 @@ typedef struct tl_rnn_config {
     tl_connection connection;
     bool layer_norm; /* on each layer's outputs, with weight and bias */
 
-    /* A learned initial state: [P] or what the state's shape is, one for all rows. */
+    /* All initial states are learned: [P] or what the state's shape is, one for all rows. */
     bool learned_state;
 
     /* Noise while training: see tl_unroll_options. All are probabilities of dropping, 0: none. */
@@ -70,7 +70,7 @@ typedef struct tl_rnn {
     tl_rnn_config config;            /* options: the copy */
     int directions, weights, states; /* D; of one cell */
     tl_param **weight;               /* [layers][D][weights]; NULL where there is none */
-    tl_param **initial;              /* [layers][D][states]; NULL unless learned */
+    tl_param **initial;              /* [layers][D][states]; NULL where not learned */
     tl_rnn_layer *layer;             /* [layers] */
 } tl_rnn;
 

@@ -197,9 +197,9 @@ static tl_var initial_state(const lane *l, int k)
 {
     const tl_rnn *rnn = l->u->rnn;
     const tl_layout *s = &l->shape[k];
-    if (!rnn->initial)
-        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, 0);
     tl_param *learned = rnn->initial[(l->layer * rnn->directions + l->direction) * rnn->states + k];
+    if (!learned)
+        return tl_full(l->u->t, l->u->dtype, s->ndim, s->shape, type_of(l)->initial[k].value);
     return tl_expand(l->u->t, tl_use(l->u->t, learned), s->ndim, s->shape);
 }
 
@@ -265,6 +265,7 @@ static bool describe_lane(lane *l)
     l->call = (tl_cell_call){.tape = l->u->t,
                              .weights = l->weights,
                              .options = c->options,
+                             .dtype = l->u->dtype,
                              .step = -1,
                              .steps = l->u->T,
                              .batch = l->u->B,
@@ -377,9 +378,38 @@ static cell_step *step_of(const lane *l)
     return l->u->rnn->config.composed && type_of(l)->composed ? type_of(l)->composed : type_of(l)->step;
 }
 
+/* What `input` and `scan` made of so many steps: [steps,B,..], outputs [steps,B,P]. */
+static void check_steps(const lane *l, const char *function, tl_var x, int64_t steps, int64_t outputs)
+{
+    tl_tape *t = l->u->t;
+    char have[TL_LAYOUT_TEXT], last[24] = "..";
+    if (!good(l->u))
+        return;
+    if (tl_is_none(x)) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "unroll: %s cell: %s returned TL_NONE", type_of(l)->name,
+                     function);
+        return;
+    }
+    const tl_layout *a = tl_value(t, x).layout;
+    if (!a || (a->ndim >= 2 && a->shape[0] == steps && a->shape[1] == l->u->B &&
+               (!outputs || (a->ndim == 3 && a->shape[2] == outputs))))
+        return;
+    if (outputs)
+        snprintf(last, sizeof last, "%lld", (long long)outputs);
+    tl_tape_fail(t, TL_ERR_SHAPE, "unroll: %s cell: %s returned %s, not [%lld,%lld,%s], steps first",
+                 type_of(l)->name, function, tl_layout_text(a, have), (long long)steps,
+                 (long long)l->u->B, last);
+}
+
 static tl_var all_inputs(const lane *l, tl_var x)
 {
-    return type_of(l)->input ? type_of(l)->input(&l->call, x) : x;
+    tl_var y = x;
+    const tl_layout *shape = tl_value(l->u->t, x).layout;
+    if (type_of(l)->input && shape) {
+        y = type_of(l)->input(&l->call, x);
+        check_steps(l, "input", y, shape->shape[0], 0);
+    }
+    return good(l->u) ? y : tl_poison(l->u->t);
 }
 
 static tl_var input_of(lane *l, tl_var inputs, int64_t step)
@@ -398,7 +428,7 @@ static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int6
     tl_var came[TL_MOST_STATES], before[TL_MOST_STATES];
     size_t states = (size_t)u->rnn->states * sizeof *state;
     tl_scope_begin(u->t, "step", step);
-    l->call.step = step;
+    l->call.step = u->o->from + step;
     tl_var x = input_of(l, inputs, step);
     memcpy(came, state, states);
     cut(l, step, state);
@@ -433,9 +463,15 @@ static tl_var run_scan(lane *l, tl_var inputs, tl_var *state)
 {
     tl_tape *t = l->u->t;
     const int time = 0;
-    if (!l->backwards)
-        return type_of(l)->scan(&l->call, inputs, state);
-    return tl_flip(t, type_of(l)->scan(&l->call, tl_flip(t, inputs, 1, &time), state), 1, &time);
+    if (l->backwards)
+        inputs = tl_flip(t, inputs, 1, &time);
+    tl_var y = type_of(l)->scan(&l->call, inputs, state);
+    check_steps(l, "scan", y, l->u->T, l->call.output);
+    for (int k = 0; k < l->u->rnn->states; k++)
+        check_state(l, k, state[k], "returned by scan");
+    if (!good(l->u))
+        return tl_poison(t);
+    return l->backwards ? tl_flip(t, y, 1, &time) : y;
 }
 
 static tl_var run_lane(lane *l, tl_var x, tl_var *state)

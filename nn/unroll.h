@@ -14,10 +14,12 @@ typedef struct tl_unroll_options {
      * the padding holds (NaN, say) reaches neither values nor gradients. NULL: all are T. */
     const int64_t *lengths;
     /* Masks u8 [T,B], or TL_NONE: before step t, rows marked in `reset` begin anew from the initial
-     * state (the learned one, or zeros); rows marked in `detach` go on, but no gradient passes. Forward
+     * state (learned, or the cell's); rows marked in `detach` go on, but no gradient passes. Forward
      * direction only; refused where there is none (reverse). */
     tl_var reset, detach;
-    bool training;               /* dropout, DropConnect and zoneout draw their masks */
+    int64_t from;  /* what cells that look at the step count from: where this stretch of a longer
+                      sequence begins, >= 0 */
+    bool training; /* dropout, DropConnect and zoneout draw their masks */
     struct tl_unrolled *handles; /* filled in, if given */
     bool keep_gradients;         /* tl_keep_gradient for every state of every step */
 } tl_unroll_options;
@@ -25,7 +27,7 @@ typedef struct tl_unroll_options {
 /* Records T steps of every layer and returns the last one's outputs [T,B,D P]. x: [T,B,I] ([B,T,..]
  * both, if batch_first), T >= 1. state: tl_rnn_states of them; those of layer 0 first, in it the
  * forward direction, in it state 0; each [B, shape]; on entry the initial ones (TL_NONE: learned, or
- * zeros), on return the last ones. NULL: none given, none returned.
+ * what the cell says, zeros mostly), on return the last ones. NULL: none given, none returned.
  *
  * With state[k] = tl_detach(t, state[k]), or after tl_tape_restart, the next call goes on where this
  * one ended, and no gradient flows back across: truncated BPTT. */

@@ -62,8 +62,14 @@ void tl_blas_free(tl_blas *blas)
 
 /* ---- general products ------------------------------------------------------------------- */
 
+enum { SMALL = 4096 }; /* multiplications: fewer are done before BLIS has begun */
+
 static void product(tl_blas *blas, tl_dtype dtype, tl_matrix a, tl_matrix b, double beta, tl_matrix c)
 {
+    if ((double)c.rows * (double)c.cols * (double)a.cols <= SMALL) {
+        tl_small_product(blas->level, dtype, a, b, beta, c);
+        return;
+    }
     rntm_t one_thread = BLIS_RNTM_INITIALIZER;
     bli_rntm_set_num_threads(1, &one_thread);
     if (dtype == TL_F32) {

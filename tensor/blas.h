@@ -2,7 +2,7 @@
  *
  *   tl_blas_product   any strides, any transposition, through BLIS's bli_?gemm (Van Zee and van de
  *                     Geijn, "BLIS: a framework for rapidly instantiating BLAS functionality", ACM
- *                     TOMS 41, 2015).
+ *                     TOMS 41, 2015); small ones in plain loops.
  *   tl_packed_*       for products that meet the same matrix again and again, laid out once as they
  *                     read it. W of an RNN is the same at every step, and laying it out, which any
  *                     fast product does inside, costs as much as several small steps.
@@ -45,6 +45,9 @@ void tl_blas_free(tl_blas *blas);
 
 /* C = A B + beta C. Reals only; A is m x k, B is k x n, C is m x n. */
 void tl_blas_product(tl_blas *blas, tl_dtype dtype, tl_matrix a, tl_matrix b, double beta, tl_matrix c);
+
+/* The same in plain loops (small.c), for what is too small for BLIS. level: of a tl_blas. */
+void tl_small_product(int level, tl_dtype dtype, tl_matrix a, tl_matrix b, double beta, tl_matrix c);
 
 typedef struct tl_packed {
     void *data;

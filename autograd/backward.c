@@ -415,7 +415,7 @@ void tl_walk_stretch(tl_tape *t, uint32_t from, int count, const tl_var *output,
 {
     uint32_t at = t->walk.node, end = t->nodes.count;
     for (int k = 0; k < count && !t->error.status; k++)
-        if (tl_needs_gradient(t, output[k]))
+        if (!tl_is_none(output[k]) && !tl_is_none(seed[k]) && tl_needs_gradient(t, output[k]))
             accumulate(t, output[k].id, seed[k]);
     for (uint32_t id = end; !t->error.status && id-- > from;)
         if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)

@@ -14,7 +14,9 @@
 
 #include <math.h>
 
+#include "autograd/ops.h"
 #include "autograd/tape_impl.h"
+#include "tensor/kernels.h"
 
 /* ---- revolve ---------------------------------------------------------------------------- */
 
@@ -67,10 +69,11 @@ static int64_t *cell(const table *c, int64_t *of, int64_t t, int64_t m)
     return &of[t * (c->slots + 1) + m];
 }
 
+/* The best y does not fall as t grows, and grows by one at most: two to look at. */
 static void fill_cell(table *c, int64_t t, int64_t m)
 {
-    int64_t best = t, least = INT64_MAX;
-    for (int64_t y = 1; y <= t && m > 1; y++) {
+    int64_t best = t, least = INT64_MAX, from = t > 1 ? *cell(c, c->best, t - 1, m) : 1;
+    for (int64_t y = from; y <= t && y <= from + 1 && m > 1; y++) {
         int64_t total = y + *cell(c, c->cost, t - y, m - 1) + *cell(c, c->cost, y - 1, m);
         if (total < least) {
             least = total;
@@ -78,7 +81,7 @@ static void fill_cell(table *c, int64_t t, int64_t m)
         }
     }
     *cell(c, c->cost, t, m) = m >= t ? t : m == 1 ? t * (t + 1) / 2 : least;
-    *cell(c, c->best, t, m) = best;
+    *cell(c, c->best, t, m) = m >= t ? 1 : best;
 }
 
 static void fill(table *c)
@@ -96,20 +99,11 @@ typedef struct work {
     table table;
 } work;
 
+/* Steps from .. to-1, to be walked with so many slots. */
 typedef struct part {
     const work *w;
     int64_t from, to, slots;
-    int64_t first; /* output[0] belongs to this step */
 } part;
-
-static void record_steps(tl_tape *t, const work *w, int64_t from, int64_t to, tl_var *state,
-                         tl_var *output)
-{
-    for (int64_t step = from; step < to && t->error.status == TL_OK; step++)
-        w->chain.step(t, w->chain.context, step, state, &output[step - from]);
-    if (t->walk.active)
-        t->recomputed += (uint64_t)(to - from);
-}
 
 /* How many steps of a part are recorded without more ado. */
 static int64_t whole(const part *p)
@@ -130,57 +124,321 @@ static int64_t split(const part *p)
     }
 }
 
-static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output);
-
-static void copy_states(const part *p, const tl_var *from, tl_var *to)
+static void copy_states(const work *w, const tl_var *from, tl_var *to)
 {
-    for (int k = 0; k < p->w->chain.states; k++)
+    for (int k = 0; k < w->chain.states; k++)
         to[k] = from[k];
 }
 
-/* in: states; out: the outputs of the steps, then the last states. */
-static void again(tl_tape *t, void *context, const tl_var *in, tl_var *out)
+/* ---- steps off the record ---------------------------------------------------------------- *
+ *
+ * A stretch is one variable, its last states and, if they are wanted, its outputs one after the other:
+ *
+ *     [ state 0 | state 1 | output 0 | output 1 | ... ]
+ *
+ * An output of the last step that is a state itself, as a network's is, has no place of its own: what
+ * is added to its gradient is added in the order in which it would be without a stretch. */
+
+typedef struct stretch {
+    part p;
+    bool valued;  /* has outputs. In a stretch that is recorded again they are not computed for their
+                     values: */
+    tl_var *seed; /* their gradients are known already, [to - from] */
+    int shared;   /* the state that the last output is; -1: none */
+    uint32_t scope;
+    tl_random random; /* as it was before */
+    tl_dtype dtype;
+    const tl_layout *state[TL_CHAIN_STATES], *output;
+    int64_t total; /* elements */
+    char *values;
+} stretch;
+
+/* Where output k begins, in elements; the states come before. */
+static int64_t output_at(const stretch *s, int64_t k)
 {
-    const part *p = context;
-    tl_var state[TL_CHAIN_STATES];
-    copy_states(p, in, state);
-    record_part(t, p, state, out);
-    copy_states(p, state, out + (p->to - p->from));
+    int64_t at = 0;
+    for (int state = 0; state < s->p.w->chain.states; state++)
+        at += s->state[state]->count;
+    return at + k * s->output->count;
 }
 
-static void record_stretch(tl_tape *t, const part *p, tl_var *state, tl_var *output)
+static int64_t outputs_kept(const stretch *s)
 {
-    int64_t n = p->to - p->from;
-    int outputs = (int)n + p->w->chain.states;
-    part *own = tl_scratch(t, sizeof *own);
-    tl_var *out = tl_scratch(t, (size_t)outputs * sizeof *out);
-    if (!own || !out)
+    return s->valued ? s->p.to - s->p.from - (s->shared >= 0) : 0;
+}
+
+static const tl_layout *dense_layout(tl_tape *t, const tl_node *n)
+{
+    tl_layout dense;
+    return tl_layout_make(&dense, n->layout->ndim, n->layout->shape) == TL_OK
+               ? tl_tape_layout(t, &dense)
+               : NULL;
+}
+
+/* Shapes and dtype, from what the first step returned. */
+static bool learn_shapes(tl_tape *t, stretch *s, const tl_var *state, tl_var output)
+{
+    const tl_node *y = tl_node_of(t, output, "chain");
+    s->dtype = y ? (tl_dtype)y->dtype : TL_F32;
+    s->output = y ? dense_layout(t, y) : NULL;
+    for (int k = 0; k < s->p.w->chain.states && y; k++) {
+        const tl_node *n = tl_node_of(t, state[k], "chain");
+        if (!n)
+            return false;
+        if (n->dtype != y->dtype || !tl_dtype_is_real(s->dtype)) {
+            tl_tape_fail(t, TL_ERR_DTYPE,
+                         "chain: state %d is %s, the output is %s; wants reals of one dtype", k,
+                         tl_dtype_name((tl_dtype)n->dtype), tl_dtype_name(s->dtype));
+            return false;
+        }
+        s->state[k] = dense_layout(t, n);
+        if (s->p.to - s->p.from > 0 && output.id == state[k].id)
+            s->shared = k;
+    }
+    return t->error.status == TL_OK;
+}
+
+static bool same_shape(tl_tape *t, const stretch *s, int k, tl_var v)
+{
+    const tl_node *n = tl_node_of(t, v, "chain");
+    const tl_layout *want = k < 0 ? s->output : s->state[k];
+    char a[TL_LAYOUT_TEXT], b[TL_LAYOUT_TEXT];
+    if (!n || (tl_layout_same_shape(n->layout, want) && n->dtype == (unsigned)s->dtype))
+        return n != NULL;
+    tl_tape_fail(t, TL_ERR_SHAPE, "chain: %s %d is %s now, and was %s",
+                 k < 0 ? "the output of step" : "state", k < 0 ? (int)s->p.from : k,
+                 tl_layout_text(n->layout, a), tl_layout_text(want, b));
+    return false;
+}
+
+static void put(tl_tape *t, const stretch *s, tl_var v, const tl_layout *layout, int64_t at)
+{
+    char *to = s->values + (size_t)at * tl_dtype_size(s->dtype);
+    tl_copy(tl_node_array(tl_node_at(t, v.id)), (tl_array){to, layout, s->dtype});
+}
+
+/* One step, of which only states and output are left; the caller gives back their references. */
+static bool advance(tl_tape *t, const work *w, int64_t step, tl_var *state, tl_var *output)
+{
+    tl_tape_mark mark = tl_tape_mark_here(t);
+    uint32_t again = t->again, scope = t->scopes.current;
+    t->again = again < mark.nodes ? again : mark.nodes;
+    tl_no_record_begin(t);
+    w->chain.step(t, w->chain.context, step, state, output);
+    bool good = t->error.status == TL_OK;
+    for (int k = 0; k <= w->chain.states && good; k++) {
+        tl_var v = k < w->chain.states ? state[k] : *output;
+        const tl_node *n = tl_node_of(t, v, "chain");
+        if (n && !(v.id & TL_LOOSE) && v.id >= mark.nodes) { /* a constant that the step made */
+            tl_var copy = tl_affine(t, v, 1, 0);
+            *(k < w->chain.states ? &state[k] : output) = v = copy;
+        }
+        good = n && t->error.status == TL_OK;
+        if (good)
+            tl_loose_retain(t, v.id);
+    }
+    tl_no_record_end(t, 0, NULL);
+    t->again = again;
+    if (!good)
+        return false;
+    t->scopes.current = scope;
+    tl_tape_rewind(t, &mark);
+    return true;
+}
+
+static void give_back(tl_tape *t, int count, const tl_var *v)
+{
+    for (int k = 0; k < count; k++)
+        tl_loose_release(t, v[k].id);
+}
+
+/* All steps; values: room for `total` elements, or NULL before the shapes are known. */
+static bool run(tl_tape *t, stretch *s, const tl_var *in)
+{
+    const work *w = s->p.w;
+    int states = w->chain.states;
+    tl_var state[TL_CHAIN_STATES], next[TL_CHAIN_STATES], output;
+    copy_states(w, in, state);
+    for (int64_t step = s->p.from; step < s->p.to; step++) {
+        copy_states(w, state, next);
+        if (!advance(t, w, step, next, &output))
+            return false;
+        if (step == s->p.from && !learn_shapes(t, s, next, output))
+            return false;
+        if (step > s->p.from)
+            give_back(t, states, state);
+        copy_states(w, next, state);
+        for (int k = 0; k < states; k++)
+            if (!same_shape(t, s, k, state[k]))
+                return false;
+        if (!same_shape(t, s, -1, output))
+            return false;
+        if (!s->values) { /* behind the first step, which was rewound */
+            s->total = output_at(s, outputs_kept(s));
+            s->values = tl_scratch(t, (size_t)s->total * tl_dtype_size(s->dtype));
+            if (!s->values)
+                return false;
+        }
+        if (step - s->p.from < outputs_kept(s))
+            put(t, s, output, s->output, output_at(s, step - s->p.from));
+        give_back(t, 1, &output);
+    }
+    for (int k = 0, at = 0; k < states; at += (int)s->state[k++]->count)
+        put(t, s, state[k], s->state[k], at);
+    give_back(t, states, state);
+    return true;
+}
+
+/* ---- a stretch as an op ------------------------------------------------------------------ */
+
+static stretch *stretch_of(const tl_call *c)
+{
+    return (stretch *)(uintptr_t)c->attr->i[0];
+}
+
+static bool steps_shape(tl_call *c, tl_layout *layout)
+{
+    c->y.dtype = stretch_of(c)->dtype;
+    c->y.data = stretch_of(c)->values;
+    return tl_layout_make(layout, 1, &stretch_of(c)->total) == TL_OK;
+}
+
+static tl_var piece(tl_tape *t, tl_var all, int64_t at, const tl_layout *layout)
+{
+    tl_var flat = tl_slice(t, all, 0, at, at + layout->count, 1);
+    return tl_reshape(t, flat, layout->ndim, layout->shape);
+}
+
+/* The last states and the outputs of a stretch, or of its gradient. */
+static void pieces(tl_tape *t, const stretch *s, tl_var all, tl_var *state, tl_var *output)
+{
+    int64_t at = 0, n = s->p.to - s->p.from;
+    for (int k = 0; k < s->p.w->chain.states; at += s->state[k++]->count)
+        state[k] = piece(t, all, at, s->state[k]);
+    for (int64_t k = 0; k < n && s->valued; k++)
+        output[k] = k < outputs_kept(s) ? piece(t, all, output_at(s, k), s->output) : state[s->shared];
+}
+
+static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output, tl_var *seed);
+
+/* On the record, whatever the walk itself does. */
+static void record_again(tl_tape *t, const stretch *s, tl_var *state, tl_var *output, tl_var *seed)
+{
+    int unrecorded = t->unrecorded;
+    uint32_t scope = t->scopes.current;
+    tl_random random = t->random;
+    t->unrecorded = 0;
+    t->random = s->random;
+    t->scopes.current = s->scope;
+    record_part(t, &s->p, state, output, seed);
+    t->random = random;
+    if (t->error.status == TL_OK)
+        t->scopes.current = scope;
+    t->unrecorded = unrecorded;
+}
+
+static void walk_again(tl_tape *t, const stretch *s, const tl_var *in, tl_var dy, uint32_t from)
+{
+    int64_t n = s->p.to - s->p.from;
+    int states = s->p.w->chain.states;
+    tl_var *output = tl_scratch(t, 2 * (size_t)(n + states) * sizeof *output);
+    if (!output)
         return;
-    *own = *p;
-    if (tl_recompute(t, again, own, p->w->chain.states, state, outputs, out) != TL_OK)
-        return;
+    /* what is recorded: outputs, then states; what their gradients are: likewise */
+    tl_var *state = output + n, *seed = output + n + states, *state_seed = seed + n;
     for (int64_t k = 0; k < n; k++)
-        output[k] = out[k];
-    copy_states(p, out + n, state);
+        seed[k] = s->valued ? TL_NONE : s->seed[k];
+    pieces(t, s, dy, state_seed, seed);
+    if (s->shared >= 0) /* it has come by way of the state */
+        seed[n - 1] = TL_NONE;
+    copy_states(s->p.w, in, state);
+    record_again(t, s, state, output, seed);
+    tl_walk_stretch(t, from, (int)n + states, output, seed);
 }
 
-/* output[0] is that of step p->from. */
-static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output)
+static void steps_vjp(const tl_call *c, tl_var dy, tl_var *dx)
+{
+    tl_tape *t = c->tape;
+    (void)dx; /* the walk of what is recorded again adds to the operands' gradients itself */
+    if (!t->walk.active) {
+        tl_call_fail(c, TL_ERR_NO_DERIVATIVE, "there is no forward mode through a stretch");
+        return;
+    }
+    tl_tape_mark mark = tl_tape_mark_here(t);
+    uint32_t again = t->again;
+    t->again = again < mark.nodes ? again : mark.nodes;
+    walk_again(t, stretch_of(c), c->in, dy, mark.nodes);
+    if (!t->walk.create_graph)
+        tl_tape_rewind(t, &mark);
+    t->again = again;
+}
+
+static const tl_op steps_op = {.name = "steps",
+                               .equation =
+                                   "y = last states and outputs of steps that are recorded again",
+                               .kind = TL_GENERAL,
+                               .least = 1,
+                               .most = TL_CHAIN_STATES,
+                               .mixed = true,
+                               .shape = steps_shape,
+                               .vjp = steps_vjp};
+
+/* A stretch in place of its steps. seed: where the gradients of the outputs are known, and these not
+ * wanted. */
+static void record_stretch(tl_tape *t, const part *p, tl_var *state, tl_var *output, tl_var *seed)
+{
+    stretch *s = tl_scratch(t, sizeof *s);
+    if (!s)
+        return;
+    *s = (stretch){.p = *p,
+                   .valued = !seed,
+                   .seed = seed,
+                   .shared = -1,
+                   .scope = t->scopes.current,
+                   .random = t->random};
+    if (!run(t, s, state))
+        return;
+    if (t->walk.active)
+        t->recomputed += (uint64_t)(p->to - p->from);
+    tl_var all = tl_apply(t, &steps_op, p->w->chain.states, state,
+                          &(tl_attr){.i = {(int64_t)(uintptr_t)s}, .n = 1});
+    if (t->error.status)
+        return;
+    tl_node_at(t, all.id)->flags |= NODE_NEEDS_GRADIENT; /* steps may use parameters */
+    pieces(t, s, all, state, output);
+    for (int64_t k = 0; k < p->to - p->from && seed; k++)
+        output[k] = TL_NONE;
+    if (seed &&
+        s->shared >= 0) /* as without the stretch, this is the first term of the state's gradient */
+        output[p->to - p->from - 1] = state[s->shared];
+}
+
+static void record_steps(tl_tape *t, const work *w, int64_t from, int64_t to, tl_var *state,
+                         tl_var *output)
+{
+    for (int64_t step = from; step < to && t->error.status == TL_OK; step++)
+        w->chain.step(t, w->chain.context, step, state, &output[step - from]);
+    if (t->walk.active)
+        t->recomputed += (uint64_t)(to - from);
+}
+
+/* output[0], seed[0] are those of step p->from. */
+static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output, tl_var *seed)
 {
     part rest = *p;
     while (t->error.status == TL_OK && rest.to - rest.from > whole(&rest)) {
-        int64_t at = rest.from + split(&rest);
-        part stretch = rest;
-        stretch.to = at;
+        int64_t at = rest.from + split(&rest), done = rest.from - p->from;
+        part first = rest;
+        first.to = at;
         if (at > rest.from)
-            record_stretch(t, &stretch, state, output + (rest.from - p->from));
+            record_stretch(t, &first, state, output + done, seed ? seed + done : NULL);
         if (p->w->schedule == TL_INTERNAL && t->error.status == TL_OK) {
             record_steps(t, p->w, at, at + 1, state, output + (at - p->from));
             at++;
         }
         rest.from = at;
-        rest.slots -=
-            p->w->schedule == TL_REVOLVE || p->w->schedule == TL_INTERNAL ? rest.slots > 1 : 0;
+        if (p->w->schedule == TL_REVOLVE || p->w->schedule == TL_INTERNAL)
+            rest.slots -= rest.slots > 1;
     }
     record_steps(t, p->w, rest.from, rest.to, state, output + (rest.from - p->from));
 }
@@ -277,7 +535,10 @@ tl_status tl_chain_record(tl_tape *t, const tl_chain *chain, const tl_plan *plan
     p.slots = p.slots < chain->steps ? p.slots : chain->steps;
     if (plan->schedule == TL_INTERNAL && !make_table(t, &w->table, chain->steps, p.slots))
         return t->error.status;
-    record_part(t, &p, state, output);
+    if (t->unrecorded)
+        record_steps(t, w, 0, chain->steps, state, output);
+    else
+        record_part(t, &p, state, output, NULL);
     return t->error.status;
 }
 

@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "autograd/tape_impl.h"
+#include "autograd/ops.h"
 #include "tensor/kernels.h"
 
 static void set(tl_tape *t, unsigned what, bool on)
@@ -94,7 +95,7 @@ void tl_find_changes(tl_tape *t)
 static uint32_t origin_of(const tl_tape *t, uint32_t id)
 {
     const tl_node *n = tl_node_at(t, id);
-    while (!(id & TL_LOOSE) && n->op && n->op->kind != TL_ELEMENTWISE && !n->op->forward) {
+    while (!(id & TL_LOOSE) && n->op && (n->op->kind == TL_VIEW || n->op == &tl_op_detach)) {
         id = tl_node_inputs(n)[0];
         n = tl_node_at(t, id);
     }

@@ -22,7 +22,9 @@ int tl_cell_shape(const tl_rnn_config *config, const char *text, int64_t inputs,
 typedef struct unrolling {
     tl_tape *t;
     const tl_rnn *rnn;
-    const tl_unroll_options *o;
+    const tl_unroll_options *o; /* own */
+    tl_unroll_options own;
+    tl_plan plan;
     int64_t T, B, longest, shortest; /* longest, shortest: of the lengths */
     tl_dtype dtype;
     tl_unrolled *handles;
@@ -39,7 +41,10 @@ typedef struct lane {
     tl_layout shape[TL_MOST_STATES];
     tl_var recurrent; /* what state 0 is multiplied by before each step; TL_NONE: nothing */
     tl_var *mask;     /* of DropConnect, by weight, once it is drawn */
-    bool by_step;     /* some weight is untied: each step takes the weights, and its input, by itself */
+    bool rebind;      /* some weight is untied: each step takes the weights anew */
+    bool by_step;  /* each step takes its input by itself; so where weights are untied or steps computed
+                      again */
+    tl_var inputs; /* [T,B,..] of all steps */
 } lane;
 
 static const tl_cell_type *type_of(const lane *l)
@@ -273,7 +278,8 @@ static bool describe_lane(lane *l)
                              .hidden = c->hidden,
                              .output = tl_rnn_output(l->u->rnn) / l->u->rnn->directions};
     lay_out_states(l);
-    l->by_step = has_untied(l);
+    l->rebind = has_untied(l);
+    l->by_step = l->rebind || l->u->o->recompute;
     return l->weights && l->mask;
 }
 
@@ -281,7 +287,7 @@ static bool begin_lane(lane *l, tl_var *state)
 {
     const tl_rnn_config *c = &l->u->rnn->config;
     begin_states(l, state);
-    if (good(l->u) && !l->by_step)
+    if (good(l->u) && !l->rebind)
         bind(l);
     if (l->u->o->training && c->recurrent_dropout > 0)
         l->recurrent = noise(l->u, c->recurrent_dropout, l->shape[0].ndim, l->shape[0].shape);
@@ -412,24 +418,24 @@ static tl_var all_inputs(const lane *l, tl_var x)
     return good(l->u) ? y : tl_poison(l->u->t);
 }
 
-static tl_var input_of(lane *l, tl_var inputs, int64_t step)
+static tl_var input_of(lane *l, int64_t step)
 {
     tl_tape *t = l->u->t;
-    if (l->by_step)
+    if (l->rebind)
         bind(l);
     if (!l->by_step || !type_of(l)->input)
-        return tl_select(t, inputs, 0, step);
-    return tl_select(t, all_inputs(l, tl_slice(t, inputs, 0, step, step + 1, 1)), 0, 0);
+        return tl_select(t, l->inputs, 0, step);
+    return tl_select(t, all_inputs(l, tl_slice(t, l->inputs, 0, step, step + 1, 1)), 0, 0);
 }
 
-static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int64_t count)
+static tl_var run_step(lane *l, int64_t step, tl_var *state, int64_t count)
 {
     unrolling *u = l->u;
     tl_var came[TL_MOST_STATES], before[TL_MOST_STATES];
     size_t states = (size_t)u->rnn->states * sizeof *state;
     tl_scope_begin(u->t, "step", step);
     l->call.step = u->o->from + step;
-    tl_var x = input_of(l, inputs, step);
+    tl_var x = input_of(l, step);
     memcpy(came, state, states);
     cut(l, step, state);
     memcpy(before, state, states);
@@ -443,6 +449,14 @@ static tl_var run_step(lane *l, int64_t step, tl_var inputs, tl_var *state, int6
         remember(l, count + 1, step, x, out, state);
     tl_scope_end(u->t);
     return out;
+}
+
+static void chain_step(tl_tape *t, void *context, int64_t count, tl_var *state, tl_var *output)
+{
+    lane *l = context;
+    int64_t step = l->backwards ? l->u->T - 1 - count : count;
+    *output = run_step(l, step, state, count);
+    (void)t;
 }
 
 /* ---- one layer in one direction --------------------------------------------------------- */
@@ -479,9 +493,14 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     unrolling *u = l->u;
     if (!describe_lane(l) || !begin_lane(l, state))
         return tl_poison(u->t);
-    tl_var inputs = l->by_step ? x : all_inputs(l, x);
+    if (l->rebind && u->o->recompute) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT,
+                     "unroll: untied weights have a use for every step: not together with recompute");
+        return tl_poison(u->t);
+    }
+    l->inputs = l->by_step ? x : all_inputs(l, x);
     if (good(u) && can_scan(l))
-        return run_scan(l, inputs, state);
+        return run_scan(l, l->inputs, state);
     if (!step_of(l)) {
         tl_tape_fail(
             u->t, TL_ERR_ARGUMENT,
@@ -494,9 +513,13 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     separate(l, state);
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);
-    for (int64_t count = 0; outputs && count < u->T && good(u); count++) {
-        int64_t step = l->backwards ? u->T - 1 - count : count;
-        outputs[step] = run_step(l, step, inputs, state, count);
+    const tl_chain chain = {.steps = u->T, .states = u->rnn->states, .step = chain_step, .context = l};
+    if (outputs && good(u))
+        tl_chain_record(u->t, &chain, u->o->recompute, state, outputs);
+    for (int64_t k = 0; good(u) && l->backwards && k < u->T / 2; k++) {
+        tl_var other = outputs[k];
+        outputs[k] = outputs[u->T - 1 - k];
+        outputs[u->T - 1 - k] = other;
     }
     return good(u) ? tl_stack(u->t, (int)u->T, outputs, 0) : tl_poison(u->t);
 }
@@ -507,14 +530,17 @@ static tl_var run_directions(unrolling *u, int layer, tl_var x, tl_var *state)
 {
     tl_var y[2];
     for (int direction = 0; direction < u->rnn->directions && good(u); direction++) {
-        lane l = {.u = u,
-                  .layer = layer,
-                  .direction = direction,
-                  .backwards = direction || u->rnn->config.reverse,
-                  .recurrent = TL_NONE};
+        lane *l = tl_scratch(u->t, sizeof *l); /* on the tape: steps may be recorded again later */
+        if (!l)
+            break;
+        *l = (lane){.u = u,
+                    .layer = layer,
+                    .direction = direction,
+                    .backwards = direction || u->rnn->config.reverse,
+                    .recurrent = TL_NONE};
         if (u->rnn->directions == 2)
             tl_scope_begin(u->t, direction ? "backward" : "forward", -1);
-        y[direction] = run_lane(&l, x, state + direction * u->rnn->states);
+        y[direction] = run_lane(l, x, state + direction * u->rnn->states);
         if (u->rnn->directions == 2)
             tl_scope_end(u->t);
     }
@@ -587,26 +613,55 @@ static tl_var time_first(const unrolling *u, tl_var x)
     return u->rnn->config.batch_first ? tl_transpose(u->t, x, 0, 1) : x;
 }
 
+/* On the tape, with copies of what the caller may let go of: steps may be recorded again later. */
+static unrolling *begin_unrolling(tl_tape *t, const tl_rnn *rnn, const tl_unroll_options *options)
+{
+    unrolling *u = tl_scratch(t, sizeof *u);
+    if (!u)
+        return NULL;
+    *u = (unrolling){.t = t, .rnn = rnn, .o = &u->own};
+    if (options)
+        u->own = *options;
+    if (u->own.recompute) {
+        u->plan = *u->own.recompute;
+        u->own.recompute = &u->plan;
+    }
+    return u;
+}
+
+static bool keep_lengths(unrolling *u)
+{
+    if (u->own.recompute && u->own.handles) {
+        tl_tape_fail(u->t, TL_ERR_ARGUMENT,
+                     "unroll: handles to every step want every step kept: not together with recompute");
+        return false;
+    }
+    if (!u->own.lengths || !u->own.recompute)
+        return true;
+    size_t bytes = (size_t)u->B * sizeof *u->own.lengths;
+    int64_t *copy = tl_scratch(u->t, bytes);
+    if (copy)
+        u->own.lengths = memcpy(copy, u->own.lengths, bytes);
+    return copy != NULL;
+}
+
 tl_var tl_unroll_with(tl_tape *t, const tl_rnn *rnn, tl_var x, tl_var *state,
                       const tl_unroll_options *options)
 {
-    const tl_unroll_options none = {.lengths = NULL};
-    unrolling u = {.t = t, .rnn = rnn, .o = options ? options : &none};
-    if (u.o->handles)
-        *u.o->handles = (tl_unrolled){0};
-    if (!good(&u))
+    if (options && options->handles)
+        *options->handles = (tl_unrolled){0};
+    unrolling *u = tl_tape_status(t) == TL_OK ? begin_unrolling(t, rnn, options) : NULL;
+    if (!u || !input_fits(u, tl_value(t, x)) || !keep_lengths(u) || !begin_handles(u))
         return tl_poison(t);
-    if (!input_fits(&u, tl_value(t, x)) || !begin_handles(&u))
-        return tl_poison(t);
-    x = without_padding(&u, time_first(&u, x));
-    for (int layer = 0; layer < rnn->config.layers && good(&u); layer++) {
+    x = without_padding(u, time_first(u, x));
+    for (int layer = 0; layer < rnn->config.layers && good(u); layer++) {
         int of_layer = rnn->directions * rnn->states;
         tl_var own[2 * TL_MOST_STATES] = {TL_NONE}; /* all of them: TL_NONE is zeros */
         tl_scope_begin(t, "layer", layer);
-        x = run_layer(&u, layer, x, state ? state + layer * of_layer : own);
+        x = run_layer(u, layer, x, state ? state + layer * of_layer : own);
         tl_scope_end(t);
     }
-    return good(&u) ? time_first(&u, x) : tl_poison(t);
+    return good(u) ? time_first(u, x) : tl_poison(t);
 }
 
 tl_var tl_unroll(tl_tape *t, const tl_rnn *rnn, tl_var x, tl_var *state)

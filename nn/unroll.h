@@ -4,6 +4,7 @@
 #ifndef TL_UNROLL_H
 #define TL_UNROLL_H
 
+#include "../autograd/recompute.h"
 #include "rnn.h"
 
 struct tl_unrolled;
@@ -22,6 +23,11 @@ typedef struct tl_unroll_options {
     bool training; /* dropout, DropConnect and zoneout draw their masks */
     struct tl_unrolled *handles; /* filled in, if given */
     bool keep_gradients;         /* tl_keep_gradient for every state of every step */
+    /* Memory for time: a plan (see recompute.h) by which stretches of every layer are recorded again on
+     * the way back. NULL: all is kept. With a plan the input's products are done step by step, with
+     * TL_KEEP_ALL too, so that plans give the same bits as each other. Not together with handles or
+     * untied weights. */
+    const tl_plan *recompute;
 } tl_unroll_options;
 
 /* Records T steps of every layer and returns the last one's outputs [T,B,D P]. x: [T,B,I] ([B,T,..]

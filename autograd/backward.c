@@ -154,26 +154,29 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
     return tl_sum_to(t, dx, to->ndim, to->shape);
 }
 
-static bool passes(const tl_tape *t, const tl_node *n, int k)
+/* Does a derivative go from n to its operand k, which is variable `id`? */
+TL_INLINE bool passes(const tl_tape *t, const tl_node *n, int k, uint32_t id)
 {
-    uint32_t id = tl_node_inputs(n)[k];
     return id >= t->walk.floor && (tl_node_at(t, id)->flags & NODE_NEEDS_GRADIENT) &&
            !((n->flags & NODE_CUT) && tl_is_stopped(t, t->walk.node, k));
 }
 
-/* The term of operand k, on its way to the operand's gradient. */
-static bool deliver(tl_tape *t, const tl_node *n, int k, tl_var dx)
+static bool is_finite_term(tl_tape *t, const tl_node *n, int k, tl_var dx)
 {
-    if (t->observe & OBSERVE_TRAP) {
-        const tl_node *term = tl_node_of(t, dx, n->op->name);
-        if (!term || !tl_trap(t, n->op->name, "its derivative", k, tl_node_array(term)))
-            return false;
-    }
-    return accumulate(t, tl_node_inputs(n)[k], dx);
+    const tl_node *term = tl_node_of(t, dx, n->op->name);
+    return term && tl_trap(t, n->op->name, "its derivative", k, tl_node_array(term));
+}
+
+/* The term of operand k, on its way to the operand's gradient. */
+TL_INLINE bool deliver(tl_tape *t, const tl_node *n, int k, uint32_t id, tl_var dx)
+{
+    if ((t->observe & OBSERVE_TRAP) && !is_finite_term(t, n, k, dx))
+        return false;
+    return accumulate(t, id, dx);
 }
 
 /* A partial needs its operands as variables only: their numbers are not looked up. */
-static void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
+TL_INLINE void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
     enum { MOST = 4 };
     tl_var in[MOST];
@@ -183,13 +186,13 @@ static void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
         in[k] = tl_var_of(t, ids[k]);
     tl_call c = {.tape = t, .op = n->op, .count = count, .in = in, .attr = n->attr, .out = y};
     for (int k = 0; k < count; k++) {
-        if (!passes(t, n, k))
+        if (!passes(t, n, k, ids[k]))
             continue;
         tl_var dx = n->op->partial(&c, k, g);
         if (tl_is_none(dx))
             continue;
         dx = fit(t, dx, tl_node_at(t, ids[k])->layout);
-        if (t->error.status || !deliver(t, n, k, dx))
+        if (t->error.status || !deliver(t, n, k, ids[k], dx))
             return;
     }
 }
@@ -236,7 +239,7 @@ static void push_terms(tl_tape *t, const tl_node *n, const tl_call *c, tl_var g,
         derive_by_hand(t, c, g, dx);
     for (int k = 0; k < c->count && !t->error.status; k++) {
         tl_node *x = tl_node_at(t, c->in[k].id);
-        if (tl_is_none(dx[k]) || !passes(t, n, k))
+        if (tl_is_none(dx[k]) || !passes(t, n, k, c->in[k].id))
             continue;
         const tl_node *d = tl_node_at(t, dx[k].id);
         if (!tl_layout_same_shape(d->layout, x->layout) || d->dtype != x->dtype) {
@@ -247,7 +250,7 @@ static void push_terms(tl_tape *t, const tl_node *n, const tl_call *c, tl_var g,
                          tl_dtype_name((tl_dtype)x->dtype), tl_layout_text(x->layout, b));
             return;
         }
-        deliver(t, n, k, dx[k]);
+        deliver(t, n, k, c->in[k].id, dx[k]);
     }
 }
 
@@ -317,7 +320,7 @@ static uint32_t run_hooks(tl_tape *t, uint32_t id, uint32_t handle)
     return handle_of(replaced.id);
 }
 
-static void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
+TL_INLINE void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
     double begin = t->observe & OBSERVE_PROFILE ? tl_clock() : 0;
     if (n->op->kind == TL_ELEMENTWISE)
@@ -328,7 +331,7 @@ static void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
         tl_profile_add(t, n->op, (tl_profile_line){.backward = tl_clock() - begin});
 }
 
-static void walk_node(tl_tape *t, uint32_t id)
+TL_INLINE void walk_node(tl_tape *t, uint32_t id)
 {
     tl_node *n = tl_node_at(t, id);
     uint32_t handle = complete(t, n), mark = t->recent.count;
@@ -354,6 +357,14 @@ static void walk_node(tl_tape *t, uint32_t id)
         tl_loose_release(t, id_of(handle));
     if (!t->walk.create_graph)
         tl_recent_sweep(t, mark);
+}
+
+/* From the variable before `end` down to `from`. */
+static void walk_down(tl_tape *t, uint32_t end, uint32_t from)
+{
+    for (uint32_t id = end; t->walk.pending && !t->error.status && id-- > from;)
+        if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)
+            walk_node(t, id);
 }
 
 /* A hooked leaf's gradient comes to the leaf's tensor only now, as the hooks have left it. */
@@ -417,9 +428,7 @@ void tl_walk_stretch(tl_tape *t, uint32_t from, int count, const tl_var *output,
     for (int k = 0; k < count && !t->error.status; k++)
         if (!tl_is_none(output[k]) && !tl_is_none(seed[k]) && tl_needs_gradient(t, output[k]))
             accumulate(t, output[k].id, seed[k]);
-    for (uint32_t id = end; !t->error.status && id-- > from;)
-        if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)
-            walk_node(t, id);
+    walk_down(t, end, from);
     if (!t->walk.create_graph)
         drop_leaves(t, from);
     t->walk.node = at;
@@ -442,9 +451,7 @@ static tl_status walk(tl_tape *t, uint32_t from, tl_var seed, tl_walk how)
         tl_no_record_begin(t);
     tl_loose_retain(t, seed.id); /* the caller's own numbers: shared, so never added to */
     accumulate(t, from, seed);
-    for (uint32_t id = from + 1; t->walk.pending && !t->error.status && id-- > 0;)
-        if (tl_node_at(t, id)->gradient && tl_node_at(t, id)->op)
-            walk_node(t, id);
+    walk_down(t, from + 1, 0);
     if (!t->error.status)
         finish_leaves(t);
     tl_loose_release(t, seed.id);

@@ -350,8 +350,8 @@ static bool common_dtype(tl_tape *t, const tl_op *op, int count, tl_node *const 
     return t->error.status == TL_OK;
 }
 
-static tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
-                                const tl_attr *attr)
+TL_INLINE tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
+                                   const tl_attr *attr)
 {
     tl_node *x[TL_MAP_MOST] = {NULL};
     if (!find_operands(t, op, count, in, x))
@@ -551,10 +551,8 @@ static const tl_var *make_dense(tl_tape *t, int count, const tl_var *in, tl_var 
     return dense;
 }
 
-static tl_var apply(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr)
+static tl_var apply_other(tl_tape *t, const tl_op *op, int count, const tl_var *in, const tl_attr *attr)
 {
-    if (op->kind == TL_ELEMENTWISE)
-        return apply_elementwise(t, op, count, in, attr);
     if (count <= FEW) {
         tl_node *nodes[FEW];
         tl_array x[FEW];
@@ -583,7 +581,10 @@ static tl_var apply_observed(tl_tape *t, const tl_op *op, int count, const tl_va
         return tl_poison(t);
     bool deriving = t->walk.active && !t->walk.create_graph;
     double begin = tl_clock();
-    tl_var y = apply(t, op, count, in, attr);
+    unsigned observe = t->observe;
+    t->observe = 0;
+    tl_var y = tl_apply(t, op, count, in, attr);
+    t->observe = observe;
     if (t->error.status || deriving)
         return y;
     const tl_node *n = tl_node_at(t, y.id);
@@ -608,5 +609,7 @@ tl_var tl_apply(tl_tape *t, const tl_op *op, int count, const tl_var *in, const 
         attr = &no_attr;
     if (t->observe && op->kind != TL_COMPOSED)
         return apply_observed(t, op, count, in, attr);
-    return apply(t, op, count, in, attr);
+    if (op->kind == TL_ELEMENTWISE)
+        return apply_elementwise(t, op, count, in, attr);
+    return apply_other(t, op, count, in, attr);
 }

@@ -19,6 +19,9 @@
 #include "tensor/blas.h"
 #include "tensor/threads.h"
 
+/* On the path of every small op: not inlined, each costs some 30 instructions of 450. */
+#define TL_INLINE __attribute__((always_inline)) static inline
+
 enum {
     NODE_NEEDS_GRADIENT = 1,
     NODE_CONSUMED = 2, /* walked back */

@@ -6,8 +6,7 @@ double tl_artbp_probability(const tl_artbp *artbp, int64_t age)
 {
     if (artbp->alpha == 0)
         return 1 / artbp->length;
-    double c = (artbp->alpha - 1) / ((artbp->alpha - 2) * artbp->length + (double)age);
-    return c < 1 ? c : 1;
+    return (artbp->alpha - 1) / ((artbp->alpha - 2) * artbp->length + (double)age);
 }
 
 static tl_var scale(tl_tape *t, tl_var v, tl_var gradient, void *context)

@@ -17,9 +17,9 @@
 
 typedef struct tl_artbp {
     double length; /* mean number of steps from one cut to the next, > 1 */
-    double alpha;  /* c = (alpha - 1) / ((alpha - 2) length + age), age: steps since the last cut, > 2:
-                      the paper's, stretches with tails as age^-alpha, where factors grow slowly (4
-                      is usual, with which the variance of the lengths is finite). 0: c = 1 / length */
+    double alpha;  /* > 2: c = (alpha - 1) / ((alpha - 2) length + age), age: steps since the last cut.
+                      The paper's: long stretches as age^-alpha, so that factors grow slowly. Above 3
+                      the lengths have a variance. 0: c = 1 / length */
     uint64_t seed; /* of the cuts */
     const bool *cuts; /* [steps - 1] instead of drawing: cut after step t? NULL: drawn */
 
@@ -31,7 +31,7 @@ typedef struct tl_artbp {
     bool (*update)(void *model, int64_t from, int64_t to, double loss);
 } tl_artbp;
 
-/* Probability of a cut after the age-th step since the last one, age >= 1: at most 1. */
+/* Probability of a cut after the age-th step since the last one, age >= 1. */
 TL_API double tl_artbp_probability(const tl_artbp *artbp, int64_t age);
 
 /* Steps 0..steps-1. After each cut tl_backward runs from the sum of the losses since the last one, and

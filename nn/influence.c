@@ -3,12 +3,10 @@
 
 #include <string.h>
 
+#include "autograd/ops.h"
 #include "tensor/arena.h"
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
+enum { J, D, F }; /* in numbers */
 
 /* Zeros; NULL: no memory. */
 static void *zeros(int64_t count, size_t size)
@@ -30,18 +28,29 @@ static bool too_many(int64_t a, int64_t b, int64_t c)
 
 void tl_influence_free(tl_influence *j)
 {
-    void *rooms[] = {j->value, j->start, j->row,    j->d_color, j->f_color, j->d,
-                     j->f,     j->full,  j->d_kept, j->direct,  j->next};
+    void *rooms[] = {j->start, j->row, j->d_color, j->f_color, j->full, j->d_kept, j->direct, j->next};
     for (size_t k = 0; k < sizeof rooms / sizeof rooms[0]; k++)
         tl_system_give(rooms[k]);
+    for (int k = J; k <= F; k++)
+        tl_tensor_release(j->numbers[k]);
     *j = (tl_influence){0};
+}
+
+/* [B,height,width] */
+static double *new_numbers(tl_influence *j, int which, int64_t height, int64_t width)
+{
+    j->numbers[which] = tl_tensor_zeros(TL_F64, TL_SHAPE(j->batch, height, width), NULL);
+    return j->numbers[which] ? j->numbers[which]->data : NULL;
 }
 
 static bool make_numbers(tl_influence *j)
 {
-    j->value = zeros(j->batch * j->entries, sizeof *j->value);
-    j->d = zeros(j->batch * j->d_colors * j->rows, sizeof *j->d);
-    j->f = zeros(j->batch * j->f_colors * j->columns, sizeof *j->f);
+    bool dense = !j->start;
+    j->value = new_numbers(j, J, dense ? j->rows : 1, dense ? j->columns : j->entries);
+    j->d = new_numbers(j, D, j->d_colors, j->rows);
+    j->f = new_numbers(j, F, j->f_colors, j->columns);
+    if (dense)
+        return j->value && j->d && j->f;
     j->full = zeros(j->rows * j->rows, sizeof *j->full);
     j->next = zeros(j->entries, sizeof *j->next);
     return j->value && j->d && j->f && j->full && j->next;
@@ -179,25 +188,16 @@ bool tl_influence_sparse(tl_influence *j, int64_t batch, int64_t rows, int64_t c
 
 /* ---- the product ------------------------------------------------------------------------ */
 
-/* In blocks of columns, so that a block of J stays in the cache. */
-static void advance_dense(tl_influence *j, const double *f, double *value)
+/* All rows of the batch at once; D may be used as it is, since no two of its rows share a colour. */
+static void advance_dense(tl_influence *j, tl_tape *t)
 {
-    enum { WIDE = 512 };
-    int64_t n = j->rows, P = j->columns;
-    for (int64_t p = 0; p < P; p += WIDE) {
-        int64_t width = least(WIDE, P - p);
-        for (int64_t r = 0; r < n; r++) {
-            double *to = j->next + r * P + p;
-            memcpy(to, f + r * P + p, (size_t)width * sizeof *to);
-            for (int64_t m = 0; m < n; m++) {
-                double d = j->full[r * n + m];
-                const double *from = value + m * P + p;
-                for (int64_t k = 0; d != 0 && k < width; k++)
-                    to[k] += d * from[k];
-            }
-        }
-    }
-    memcpy(value, j->next, (size_t)j->entries * sizeof *value);
+    tl_no_record_begin(t);
+    tl_var product = tl_matmul(t, tl_constant(t, j->numbers[D]), tl_constant(t, j->numbers[J]));
+    tl_array next = tl_value(t, tl_add(t, product, tl_constant(t, j->numbers[F])));
+    if (next.data)
+        memcpy(j->value, next.data, (size_t)(j->batch * j->entries) * sizeof *j->value);
+    tl_tensor_touch(j->numbers[J]);
+    tl_no_record_end(t, 0, NULL);
 }
 
 static void advance_sparse(tl_influence *j, const double *f, double *value)
@@ -221,19 +221,20 @@ static void unfold(tl_influence *j, const double *d)
     int64_t n = j->rows;
     for (int64_t r = 0; r < n; r++)
         for (int64_t m = 0; m < n; m++)
-            j->full[r * n + m] = !j->d_kept || j->d_kept[r * n + m] ? d[j->d_color[r] * n + m] : 0;
+            j->full[r * n + m] = j->d_kept[r * n + m] ? d[j->d_color[r] * n + m] : 0;
 }
 
-void tl_influence_advance(tl_influence *j)
+tl_status tl_influence_advance(tl_influence *j, tl_tape *t)
 {
-    for (int64_t b = 0; b < j->batch; b++) {
-        const double *f = j->f + b * j->f_colors * j->columns;
+    tl_tensor_touch(j->numbers[D]);
+    tl_tensor_touch(j->numbers[F]);
+    if (tl_tape_status(t) == TL_OK && !j->start)
+        advance_dense(j, t);
+    for (int64_t b = 0; b < j->batch && j->start; b++) {
         unfold(j, j->d + b * j->d_colors * j->rows);
-        if (j->start)
-            advance_sparse(j, f, j->value + b * j->entries);
-        else
-            advance_dense(j, f, j->value + b * j->entries);
+        advance_sparse(j, j->f + b * j->f_colors * j->columns, j->value + b * j->entries);
     }
+    return tl_tape_status(t);
 }
 
 void tl_influence_zero(tl_influence *j)

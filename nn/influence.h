@@ -3,7 +3,7 @@
  *     J' = D J + F          J = ds/dtheta [n,P]   D = ds'/ds [n,n]   F = ds'/dtheta, s held [n,P]
  *
  * Williams and Zipser, "A learning algorithm for continually running fully recurrent neural networks",
- * Neural Computation 1 (1989), equation 10. Here is only this product, for each row of a batch: D and F
+ * Neural Computation 1 (1989). Here is only this product, for each row of a batch: D and F
  * come from elsewhere (online.h has them from the tape). Dense, or only some entries of J:
  *
  *     J, n = 3, P = 4     x . . x        columns 0 1 2 3: entries {0} {1,2} {1} {0,2}
@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../tensor/status.h"
+#include "../autograd/tape.h"
 
 typedef struct tl_influence {
     int64_t batch, rows, columns; /* B, n, P */
@@ -36,7 +36,9 @@ typedef struct tl_influence {
     double *d;                  /* [B,d_colors,n], to be filled before tl_influence_advance */
     double *f;                  /* [B,f_colors,P], likewise */
 
-    uint8_t *d_kept; /* [n,n] where D is not 0; NULL: anywhere */
+    tl_tensor *numbers[3]; /* value, d and f as tensors */
+    /* Sparse only. */
+    uint8_t *d_kept; /* [n,n] where D is not 0 */
     uint8_t *direct; /* [entries] where F is not 0 */
     double *full;    /* [n,n] D, of one row of the batch */
     double *next;    /* [entries] */
@@ -50,9 +52,9 @@ TL_API bool tl_influence_sparse(tl_influence *j, int64_t batch, int64_t rows, in
                                 const uint8_t *d_kept, const uint8_t *f_kept, int64_t reach);
 TL_API void tl_influence_free(tl_influence *j);
 
-/* J' = D J + F, of the d and f that were filled in. B n^2 P multiplications if dense, and otherwise the
- * sum of (entries of a column)^2. */
-TL_API void tl_influence_advance(tl_influence *j);
+/* J' = D J + F, of the d and f that were filled in. B n^2 P multiplications if dense, a product on the
+ * tape, unrecorded; and otherwise the sum of (entries of a column)^2. On failure J is as it was. */
+TL_API tl_status tl_influence_advance(tl_influence *j, tl_tape *t);
 TL_API void tl_influence_zero(tl_influence *j); /* J = 0 */
 /* gradient[P] += sum over the batch of weight' J. weight: [B,n] */
 TL_API void tl_influence_add(const tl_influence *j, const double *weight, double *gradient);

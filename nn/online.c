@@ -574,9 +574,8 @@ static void take_influence(tl_online *o, tl_tape *t, const recorded *r, tl_var l
             tl_keep_gradient(t, r->after[k]);
     }
     backward(o, t, loss, r->after);
-    if (!good(t))
+    if (tl_influence_advance(&o->influence, t) != TL_OK)
         return;
-    tl_influence_advance(&o->influence);
     memset(o->sum, 0, (size_t)o->columns * sizeof *o->sum);
     tl_influence_add(&o->influence, o->rows_of_loss, o->sum);
     add_gradients(o, o->sum);

@@ -26,9 +26,11 @@
  *   TL_UORO    a random rank-one matrix            B n + P      n^2     n^2, three walks
  *   (BPTT      none                                T n          T n     n^2, two walks, backwards)
  *
- * n is the number of all numbers in the state, of all layers (2 H for an LSTM), and a walk costs about
- * as much as the step. Time and memory do not depend on how long the stream is. What is kept is f64.
- * Weights may be changed between steps; J then is what it was with each step's own weights, as usual.
+ * n is the number of all numbers in the state, of all layers (2 H for an LSTM); a walk costs about as
+ * much as the step. Time and memory do not depend on how long the stream is. What is kept is f64, and
+ * beside it there is room for F of one step: B n P again for RTRL, B P or a few times that for SnAp and
+ * e-prop. Weights may be changed between steps; J then is what it was with each step's own weights, as
+ * usual. Same seed, same numbers.
  *
  * Letters: B batch, I input, P weights of the network (columns of J), n numbers of one row's state. */
 #ifndef TL_ONLINE_H
@@ -52,7 +54,7 @@ typedef enum tl_online_method {
      * the true dl_t/dh_t of that step's loss: "symmetric" feedback, not random. Layers: what layer 1
      * reads at the same step it passes on, so for one layer a trace for each weight suffices, and for
      * more there are some from each layer below. Bellec et al., Nature Communications 11:3625 (2020),
-     * equations 1, 3 and 13, and supplementary note on LSTMs. */
+     * equations 3 and 14. */
     TL_EPROP,
     /* Unbiased online recurrent optimization: J is replaced by a random matrix of rank one, s~ theta~',
      * whose mean is J. The mean of the gradient is that of RTRL, and its variance is the price. The
@@ -103,9 +105,10 @@ typedef tl_var tl_online_loss(tl_tape *t, void *context, tl_var y);
  * The tape is the caller's to reset before each step, or else it grows; no other step may be taken on a
  * recording after weights were changed. loss, value may be NULL; value becomes the loss, or NaN where
  * there is none. The first step, whose x has the batch, asks for memory; SnAp and e-prop then find the
- * zeros of D and F, by their values at eight random states and inputs: a weight that is exactly 0 by
- * then counts as absent, as in the sparse networks of the paper. On failure (the tape has it) the state
- * and J are as before the step; gradients may have been added to. */
+ * zeros of D and F, by their values at eight random states and inputs, for which they take once the
+ * time and the memory of RTRL: a weight that is exactly 0 by then counts as absent, as in the sparse
+ * networks of the paper. On failure (the tape has it) the state and J are as before the step; gradients
+ * may have been added to. */
 TL_API tl_status tl_online_step(tl_online *o, tl_tape *t, tl_var x, tl_online_loss *loss, void *context,
                                 double *value);
 

@@ -329,8 +329,12 @@ static bool record(const tl_online *o, tl_tape *t, tl_var x, tl_tensor *const *s
         return false;
     for (int k = 0; k < o->states; k++)
         r->after[k] = r->before[k] = state[k] ? tl_leaf(t, state[k], NULL) : TL_NONE;
-    for (int k = 0; k < o->params; k++)
+    for (int k = 0; k < o->params; k++) {
         r->theta[k] = tl_use(t, o->param[k]);
+        if (tl_is_untied(t, o->param[k]->value))
+            tl_tape_fail(t, TL_ERR_ARGUMENT, "online: %s is untied, but wanted as one variable",
+                         o->param[k]->name);
+    }
     r->y = o->rnn ? run_rnn(o, t, x, r->after) : run_model(o, t, x, r->after);
     if (good(t))
         r->joined = join(o, t, r->after);

@@ -103,12 +103,12 @@ typedef tl_var tl_online_loss(tl_tape *t, void *context, tl_var y);
 /* Takes a step: the state moves on, and the step's share of the gradient is added to the gradients of
  * the network's parameters, and of those that `loss` uses. x: [B,I] (of a model whatever it takes).
  * The tape is the caller's to reset before each step, or else it grows; no other step may be taken on a
- * recording after weights were changed. loss, value may be NULL; value becomes the loss, or NaN where
- * there is none. The first step, whose x has the batch, asks for memory; SnAp and e-prop then find the
- * zeros of D and F, by their values at eight random states and inputs, for which they take once the
- * time and the memory of RTRL: a weight that is exactly 0 by then counts as absent, as in the sparse
- * networks of the paper. On failure (the tape has it) the state and J are as before the step; gradients
- * may have been added to. */
+ * recording after weights were changed, and none of the weights untied. loss, value may be NULL; value
+ * becomes the loss, or NaN where there is none. The first step, whose x has the batch, asks for memory;
+ * SnAp and e-prop then find the zeros of D and F, by their values at eight random states and inputs,
+ * for which they take once the time and the memory of RTRL: a weight that is exactly 0 by then counts
+ * as absent, as in the sparse networks of the paper. On failure (the tape has it) the state and J are
+ * as before the step; gradients may have been added to. */
 TL_API tl_status tl_online_step(tl_online *o, tl_tape *t, tl_var x, tl_online_loss *loss, void *context,
                                 double *value);
 

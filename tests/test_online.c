@@ -869,12 +869,43 @@ static void what_does_not_fit_is_refused(void **unused)
     assert_int_not_equal(
         tl_online_step(o, t, tl_full(t, TL_F64, TL_SHAPE(B + 1, I), 1), NULL, NULL, NULL), TL_OK);
     tl_tape_reset(t);
+    tl_untie(t, tl_rnn_weight(&a.n.rnn, 0, 0, "weight_hh")->value);
+    tl_online_step(o, t, tl_full(t, TL_F64, TL_SHAPE(B, I), 1), NULL, NULL, NULL);
+    assert_error(t, TL_ERR_ARGUMENT, "online: rnn.weight_hh_l0 is untied, but wanted as one variable");
     tl_artbp_run(t, &(tl_artbp){.length = 1}, 3, 0, NULL);
     assert_error(t, TL_ERR_ARGUMENT,
                  "artbp: wants a mean length > 1 and an alpha > 2, or 0 for none; not 1 and 0");
     tl_tape_free(t);
     tl_online_free(o);
     task_free(&a);
+}
+
+/* However long the stream is. */
+static void memory_does_not_grow(void **unused)
+{
+    (void)unused;
+    const tl_online_method methods[] = {TL_RTRL, TL_SNAP, TL_EPROP, TL_UORO};
+    for (int m = 0; m < COUNT_OF(methods); m++) {
+        task a = task_of(&networks[3]);
+        tl_online *o = online_of(&a.n.rnn, (tl_online_config){.method = methods[m], .reach = 1});
+        tl_tape *t = tl_tape_new(NULL);
+        tl_tape_usage early = {0};
+        for (int64_t step = 0; step < 20 * T; step++) {
+            a.step = step % T;
+            tl_tape_reset(t);
+            tl_online_step(o, t, x_of(t, &a, a.step), step_loss, &a, NULL);
+            assert_ok(t);
+            if (step == 3)
+                early = tl_tape_measure(t);
+        }
+        tl_tape_usage late = tl_tape_measure(t);
+        assert_int_equal(late.variables, early.variables);
+        assert_int_equal(late.held, early.held);
+        assert_int_equal(late.system_calls, early.system_calls);
+        tl_tape_free(t);
+        tl_online_free(o);
+        task_free(&a);
+    }
 }
 
 /* A step that fails leaves state and influence as they were. */
@@ -968,6 +999,7 @@ int main(void)
         cmocka_unit_test(artbp_without_cuts_is_bptt),
         cmocka_unit_test(artbp_cuts_as_often_as_it_should),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(memory_does_not_grow),
         cmocka_unit_test(a_failed_step_is_none),
         cmocka_unit_test(every_allocation_may_fail),
     };

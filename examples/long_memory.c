@@ -9,14 +9,14 @@
  *     lstm     with forget gates, whose bias is 1 at first
  *     gru
  */
-#include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 
 #include "long_memory_tasks.h"
 
-/* ---- the command line: one list makes fields, parser and help -------------------------- */
+/* ---- options: one list makes fields, parser and help ------------------------------------ */
 
 TL_PRINTF(1, 2) static bool complain(const char *format, ...) /* false, for `return complain(...)` */
 {
@@ -29,19 +29,21 @@ TL_PRINTF(1, 2) static bool complain(const char *format, ...) /* false, for `ret
     return false;
 }
 
-/* name, default, least, most, help; 0 of the first ones: what is usual for the task or the cell */
+/* name, usual value, the same with --short (0: what is usual for the task, or the network), least,
+ * most, help */
 #define OPTION_LIST(X)                                                                                 \
-    X(length, 100, 10, 100000, "steps of the adding problem; of temporal order, at least")             \
-    X(delay, 20, 1, 100000, "of copy memory: steps from the last symbol to the request")               \
-    X(hidden, 0, 1, 16384, "size of the state")                                                        \
-    X(batch, 0, 1, 65536, "sequences from one update to the next")                                     \
-    X(most, 0, 1, 1e12, "sequences after which a network that has not solved a task gives up")         \
-    X(test, 0, 1, 1e9, "sequences to test on")                                                         \
-    X(lr, 0, 1e-12, 1e6, "learning rate of Adam")                                                      \
-    X(clip, 1, 0, 1e12, "largest norm of the gradient; 0: any")                                        \
-    X(seed, 1, 0, 1e15, "of initial weights and of sequences")                                         \
-    X(seeds, 1, 1, 1e6, "runs, with this seed and the next ones")                                      \
-    X(threads, 1, 1, 256, "that share a product; these are small: more seldom help")
+    X(length, 100, 10, 10, 1e5, "steps of the adding problem; of temporal order, the fewest")          \
+    X(delay, 10, 3, 1, 1e5, "of copy memory: from the last symbol to the request")                     \
+    X(hidden, 0, 0, 1, 16384, "size of the state")                                                     \
+    X(batch, 0, 0, 1, 65536, "sequences from one update to the next")                                  \
+    X(most, 0, 0, 1, 1e12, "sequences after which to give up")                                         \
+    X(test, 0, 64, 1, 1e9, "sequences to test on")                                                     \
+    X(lr, 0, 0, 1e-12, 1e6, "learning rate of Adam")                                                   \
+    X(forget, 3, 3, -100, 100, "bias of the LSTM's forget gate at first")                              \
+    X(clip, 1, 1, 0, 1e12, "largest norm of the gradient; 0: any")                                     \
+    X(seed, 1, 1, 0, 1e15, "of initial weights and of sequences")                                      \
+    X(seeds, 1, 1, 1, 1e6, "runs, with this seed and the next ones")                                   \
+    X(threads, 1, 1, 1, 256, "that share a product; products are small here, and more seldom help")
 
 enum {
 #define X(name, ...) OPTION_##name,
@@ -61,34 +63,59 @@ typedef struct options {
 #undef X
     const char *task, *cell; /* NULL: all */
     bool brief;              /* --short */
+    bool given[OPTIONS];
 } options;
 
 static const struct {
     const char *name, *help;
     size_t offset;
-    double initial, least, most;
+    double usual, brief, least, most;
+    bool whole;
 } rows[NUMBERS] = {
-#define X(name, initial, least, most, help) {#name, help, offsetof(options, name), initial, least, most},
+#define X(name, usual, brief, least, most, help)                                                       \
+    {#name,                                                                                            \
+     help,                                                                                             \
+     offsetof(options, name),                                                                          \
+     usual,                                                                                            \
+     brief,                                                                                            \
+     least,                                                                                            \
+     most,                                                                                             \
+     OPTION_##name != OPTION_lr && OPTION_##name != OPTION_forget && OPTION_##name != OPTION_clip},
     OPTION_LIST(X)
 #undef X
 };
+
+static double *number(options *o, int which)
+{
+    return (double *)((char *)o + rows[which].offset);
+}
+
+static bool set_number(options *o, int which, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    bool whole = !rows[which].whole || value == floor(value);
+    if (end == text || *end || !whole || !(value >= rows[which].least && value <= rows[which].most))
+        return complain("--%s wants a %snumber from %g to %g, not '%s'", rows[which].name,
+                        rows[which].whole ? "whole " : "", rows[which].least, rows[which].most, text);
+    *number(o, which) = value;
+    return true;
+}
 
 /* ---- the networks ----------------------------------------------------------------------- */
 
 typedef struct network {
     const char *name;
     const tl_cell_type *cell;
-    const void *options;
     tl_rnn_scheme init;
 } network;
 
-static const network networks[] = {
-    {"elman", &tl_elman_cell, NULL, TL_RNN_UNIFORM},
-    {"irnn", &tl_elman_cell, &(tl_elman_options){.activation = tl_relu}, TL_RNN_IDENTITY},
-    {"lstm", &tl_lstm_cell, &(tl_lstm_options){.forget_bias = 1}, TL_RNN_UNIFORM},
-    {"gru", &tl_gru_cell, NULL, TL_RNN_UNIFORM}};
-
 enum { ELMAN, IRNN, LSTM, GRU, NETWORKS };
+
+static const network networks[NETWORKS] = {[ELMAN] = {"elman", &tl_elman_cell, TL_RNN_UNIFORM},
+                                           [IRNN] = {"irnn", &tl_elman_cell, TL_RNN_IDENTITY},
+                                           [LSTM] = {"lstm", &tl_lstm_cell, TL_RNN_UNIFORM},
+                                           [GRU] = {"gru", &tl_gru_cell, TL_RNN_UNIFORM}};
 
 typedef struct model {
     tl_params *params;
@@ -97,18 +124,20 @@ typedef struct model {
 } model;
 
 static bool model_make(model *m, const network *n, int64_t inputs, int64_t hidden, int64_t outputs,
-                       uint64_t seed)
+                       const options *o, uint64_t seed)
 {
+    const tl_elman_options relu = {.activation = tl_relu};
+    const tl_lstm_options open = {.forget_bias = o->forget};
+    tl_rnn_config config = {
+        .cell = n->cell, .init = n->init, .input = inputs, .hidden = hidden, .layers = 1};
+    if (n == &networks[IRNN])
+        config.options = &relu;
+    if (n == &networks[LSTM])
+        config.options = &open;
     *m = (model){.params = tl_params_new(TL_F32, seed)};
     if (!m->params)
         return complain("out of memory");
-    tl_rnn_init(&m->rnn, m->params,
-                &(tl_rnn_config){.cell = n->cell,
-                                 .options = n->options,
-                                 .init = n->init,
-                                 .input = inputs,
-                                 .hidden = hidden,
-                                 .layers = 1});
+    tl_rnn_init(&m->rnn, m->params, &config);
     tl_linear_init(&m->out, m->params, "out.", hidden, outputs, true);
     return tl_params_status(m->params) == TL_OK || complain("%s", m->params->error.message);
 }
@@ -204,13 +233,14 @@ static void judge_reber(const sequences *s, const float *y, score *total)
 /* ---- the tasks -------------------------------------------------------------------------- */
 
 typedef struct task {
-    const char *name, *about;
+    const char *name, *about, *solved;
     int64_t inputs, outputs;
     bool (*draw)(sequences *s, tl_random *random, const options *o, int64_t batch);
     void (*judge)(const sequences *s, const float *y, score *total);
-    double goal;                                  /* solved: no more of them wrong; adding: MSE */
-    int64_t hidden, batch, most, test;            /* see OPTION_LIST */
-    double rate[NETWORKS];
+    double goal;                       /* of `measure`: solved if it is not above */
+    int64_t hidden, batch, most, test; /* see OPTION_LIST */
+    int64_t brief;                     /* `most` of --short */
+    double rate[NETWORKS];             /* of Adam */
     const char *published;
 } task;
 
@@ -235,26 +265,43 @@ static bool reber(sequences *s, tl_random *random, const options *o, int64_t bat
     return draw_reber(s, random, batch);
 }
 
+/* clang-format off */
 static const task tasks[] = {
-    {"reber", "embedded Reber grammar: what may come next, at every step",
-     REBER_SYMBOLS, REBER_SYMBOLS, reber, judge_reber, 0, 16, 8, 50000, 256,
-     {5e-3, 2e-3, 1e-2, 1e-2},
-     ""},
-    {"adding", "adding problem: the sum of two marked numbers, at the end",
-     2, 1, adding, judge_adding, 0.01, 64, 32, 64000, 512,
-     {1e-3, 1e-3, 5e-3, 5e-3},
-     ""},
-    {"order", "temporal order: which came first, X or Y, at the end",
-     ORDER_INPUTS, 4, order, judge_order, 0, 32, 32, 32000, 512,
-     {1e-3, 1e-3, 5e-3, 5e-3},
-     ""},
-    {"copy", "copy memory: ten symbols, when asked",
-     COPY_INPUTS, COPY_SYMBOLS + 1, copying, judge_copy, 0.01, 64, 32, 64000, 512,
-     {1e-3, 1e-3, 5e-3, 5e-3},
-     ""},
-};
+    {.name = "reber", .about = "embedded Reber grammar: what may come next, at every step",
+     .solved = "no symbol of the test strings is predicted wrongly",
+     .inputs = REBER_SYMBOLS, .outputs = REBER_SYMBOLS, .draw = reber, .judge = judge_reber, .goal = 0,
+     .hidden = 16, .batch = 8, .most = 100000, .test = 256, .brief = 24000,
+     .rate = {[ELMAN] = 5e-3, [IRNN] = 2e-3, [LSTM] = 1e-2, [GRU] = 1e-2},
+     .published =
+         "Hochreiter and Schmidhuber 1997, table 1: sequences until success, runs that succeed\n"
+         "    RTRL, 12 hidden units          25,000  some            Elman net, 15   never in 200,000\n"
+         "    cascade correlation, 7 to 9   182,000  half of them    LSTM, 3 blocks of 2 cells\n"
+         "    LSTM, 4 blocks of 1 cell       39,740  all               21,730 and 8,440  all\n"},
+    {.name = "adding", .about = "adding problem: the sum of two marked numbers, at the end",
+     .solved = "the mean squared error is at most 0.01; wrong is what is off by 0.08",
+     .inputs = 2, .outputs = 1, .draw = adding, .judge = judge_adding, .goal = 0.01,
+     .hidden = 64, .batch = 32, .most = 256000, .test = 512, .brief = 19200,
+     .rate = {[ELMAN] = 1e-3, [IRNN] = 3e-4, [LSTM] = 1e-2, [GRU] = 1e-2},
+     .published =
+         "Hochreiter and Schmidhuber 1997, table 7: LSTM, sequences until success\n"
+         "    74,000 at T = 100    209,000 at T = 500    853,000 at T = 1000\n"
+         "Le et al. 2015, figure 2, has curves only. Who always answers 1 has an error of 0.167.\n"},
+    {.name = "order", .about = "temporal order: which came first, X or Y, at the end",
+     .solved = "no test sequence is classified wrongly",
+     .inputs = ORDER_INPUTS, .outputs = 4, .draw = order, .judge = judge_order, .goal = 0,
+     .hidden = 32, .batch = 8, .most = 100000, .test = 512, .brief = 4000,
+     .rate = {[ELMAN] = 1e-3, [IRNN] = 3e-4, [LSTM] = 2e-3, [GRU] = 1e-2},
+     .published =
+         "Hochreiter and Schmidhuber 1997, section 5.6, task 6a: LSTM, 31,390 sequences until success\n"},
+    {.name = "copy", .about = "copy memory: ten symbols, when asked for",
+     .solved = "at most one in a hundred symbols is wrong",
+     .inputs = COPY_INPUTS, .outputs = COPY_SYMBOLS + 1, .draw = copying, .judge = judge_copy,
+     .goal = 0.01, .hidden = 128, .batch = 32, .most = 200000, .test = 512, .brief = 640,
+     .rate = {[ELMAN] = 1e-3, [IRNN] = 1e-3, [LSTM] = 5e-3, [GRU] = 5e-3},
+     .published = "Arjovsky et al. 2015, figure 1, has curves only. Who guesses is wrong in 7 of 8.\n"}};
+/* clang-format on */
 
-enum { REBER, ADDING, ORDER, COPY, TASKS };
+enum { TASKS = sizeof tasks / sizeof tasks[0] };
 
 static double measure(const score *s)
 {
@@ -297,11 +344,12 @@ static bool test(tl_tape *t, run *r)
         if (y.data)
             r->task->judge(&s, y.data, &r->score);
         tl_no_record_end(t, 0, NULL);
-        tl_tape_reset(t);
         sequences_free(&s);
+        if (tl_tape_status(t) != TL_OK)
+            return complain("%s", tl_tape_message(t));
+        tl_tape_reset(t);
     }
-    double m = measure(&r->score);
-    r->solved = m <= r->task->goal;
+    r->solved = measure(&r->score) <= r->task->goal; /* not so for NaN */
     return true;
 }
 
@@ -311,8 +359,8 @@ static bool train_on(tl_tape *t, run *r, const sequences *s)
     tl_var loss = loss_of(t, s, forward(t, &r->m, s));
     if (tl_backward(t, loss) != TL_OK)
         return complain("%s", tl_tape_message(t));
-    double norm = r->o->clip > 0 ? tl_clip_gradient_norm(r->m.params, r->o->clip)
-                                 : tl_gradient_norm(r->m.params);
+    double norm =
+        r->o->clip > 0 ? tl_clip_gradient_norm(r->m.params, r->o->clip) : tl_gradient_norm(r->m.params);
     r->broken = !isfinite(norm);
     if (!r->broken)
         tl_optimizer_step(r->optimizer);
@@ -320,10 +368,13 @@ static bool train_on(tl_tape *t, run *r, const sequences *s)
     return true;
 }
 
-/* Until the test is passed, or `most` sequences were seen. A test for every 1/40 of these. */
+enum { TESTS = 100 }; /* until `most` sequences were seen */
+
+/* Until a test is passed, or `most` sequences were seen. */
 static bool train(tl_tape *t, run *r, tl_random *random)
 {
-    int64_t next = 0, every = r->most / 40 > r->batch ? r->most / 40 : r->batch;
+    int64_t tested = 0, every = r->most / TESTS > r->batch ? r->most / TESTS : r->batch;
+    tl_progress progress = tl_progress_begin(stderr, "sequences", r->most);
     while (r->seen < r->most && !r->solved && !r->broken) {
         sequences s;
         if (!r->task->draw(&s, random, r->o, r->batch))
@@ -333,14 +384,14 @@ static bool train(tl_tape *t, run *r, tl_random *random)
         r->seen += r->batch;
         if (!fine)
             return false;
-        if (r->seen < next + every && r->seen < r->most)
+        tl_progress_show(&progress, r->seen, "%s %s", r->task->name, r->network->name);
+        if (r->seen < tested + every && r->seen < r->most)
             continue;
-        next = r->seen;
+        tested = r->seen;
         if (!test(t, r))
             return false;
-        if (getenv("LM_TRACE"))
-            fprintf(stderr, "%s %s %lld %g\n", r->task->name, r->network->name, (long long)r->seen, measure(&r->score));
     }
+    tl_progress_clear(&progress);
     return true;
 }
 
@@ -349,13 +400,12 @@ static bool carry_out(tl_tape *t, run *r)
     const options *o = r->o;
     r->hidden = or_usual(o->hidden, r->task->hidden);
     r->batch = or_usual(o->batch, r->task->batch);
-    r->most = or_usual(o->most, r->task->most);
+    r->most = or_usual(o->most, o->brief ? r->task->brief : r->task->most);
     r->test = or_usual(o->test, r->task->test);
     tl_random root = tl_random_seed(r->seed), random = tl_random_split(&root, 1);
     double rate = o->lr > 0 ? o->lr : r->task->rate[r->network - networks];
     double began = tl_seconds();
-    bool fine =
-        model_make(&r->m, r->network, r->task->inputs, r->hidden, r->task->outputs, r->seed);
+    bool fine = model_make(&r->m, r->network, r->task->inputs, r->hidden, r->task->outputs, o, r->seed);
     if (fine) {
         r->optimizer =
             tl_optimizer_new(r->m.params, &(tl_optimizer_config){.kind = TL_ADAM, .rate = rate});
@@ -367,62 +417,200 @@ static bool carry_out(tl_tape *t, run *r)
     return fine;
 }
 
-static void print_run(const run *r)
+/* ---- results ---------------------------------------------------------------------------- */
+
+static void print_heading(const task *k, const options *o)
 {
-    char seen[TL_NUMBER_TEXT], wrong[TL_NUMBER_TEXT], asked[TL_NUMBER_TEXT];
-    printf("    %-6s %5llu %8lld  %-6s %12s", r->network->name, (unsigned long long)r->seed,
-           (long long)r->hidden, r->solved ? "solved" : r->broken ? "broke" : "no",
-           tl_count_text(r->seen, seen));
-    printf("  %9s of %-9s", tl_count_text(r->score.wrong, wrong), tl_count_text(r->score.asked, asked));
-    if (r->task == &tasks[ADDING])
-        printf("  %10.5f", measure(&r->score));
-    else
-        printf("  %10s", "");
-    printf("  %7.1f s\n", r->seconds);
+    printf("---- %s ----\n\n%s\n", k->about, k->published);
+    if (k->draw == adding || k->draw == order)
+        printf("Here: T = %.0f. ", o->length);
+    if (k->draw == copying)
+        printf("Here: T = %.0f. ", o->delay + 2 * COPIED);
+    printf("Solved: %s.\n\n"
+           "    network  seed  hidden  solved      sequences         wrong in the test  %s      time\n",
+           k->solved, k->draw == adding ? "mean squared error" : "                  ");
 }
 
-static bool parse(options *o, int argc, char **argv, int *code)
+static void print_run(const run *r)
 {
-    *o = (options){0};
-    for (int k = 0; k < NUMBERS; k++)
-        *(double *)((char *)o + rows[k].offset) = rows[k].initial;
+    char seen[TL_NUMBER_TEXT], wrong[TL_NUMBER_TEXT], asked[TL_NUMBER_TEXT], error[TL_NUMBER_TEXT] = "";
+    if (r->task->draw == adding)
+        snprintf(error, sizeof error, "%.5f", measure(&r->score));
+    printf("    %-7s %5" PRIu64 " %7" PRId64 "  %-6s  %13s  %10s of %8s  %18s %7.1f s\n",
+           r->network->name, r->seed, r->hidden,
+           r->solved   ? "yes"
+           : r->broken ? "broke"
+                       : "no",
+           tl_count_text(r->seen, seen), tl_count_text(r->score.wrong, wrong),
+           tl_count_text(r->score.asked, asked), error, r->seconds);
+}
+
+/* What this program promises, of the LSTM only. */
+static bool as_promised(const run *r)
+{
+    const double enough = 0.04;
+    if (r->network != &networks[LSTM])
+        return true;
+    if (r->task->draw == reber)
+        return r->solved;
+    return r->task->draw != adding || measure(&r->score) < enough;
+}
+
+typedef struct tally {
+    int64_t runs, solved, seen; /* seen: by those that solved it */
+    int64_t broken_promises;
+} tally;
+
+static void print_tally(const network *n, const tally *all)
+{
+    char mean[TL_NUMBER_TEXT] = "-";
+    if (all->solved > 0)
+        tl_count_text(all->seen / all->solved, mean);
+    printf("    %-7s solved in %" PRId64 " of %" PRId64 " runs, after %s sequences in the mean\n",
+           n->name, all->solved, all->runs, mean);
+}
+
+/* One network on one task, with all seeds. */
+static bool carry_out_all(tl_tape *t, const options *o, const task *k, const network *n, tally *total)
+{
+    tally all = {0};
+    for (int64_t i = 0; i < (int64_t)o->seeds; i++) {
+        run r = {.o = o, .task = k, .network = n, .seed = (uint64_t)((int64_t)o->seed + i)};
+        if (!carry_out(t, &r))
+            return false;
+        print_run(&r);
+        all.runs++;
+        all.solved += r.solved;
+        all.seen += r.solved ? r.seen : 0;
+        total->broken_promises += !as_promised(&r);
+    }
+    if (o->seeds > 1)
+        print_tally(n, &all);
+    total->runs += all.runs;
+    return true;
+}
+
+static bool chosen(const char *wish, const char *name)
+{
+    return !wish || strcmp(wish, name) == 0;
+}
+
+static bool carry_out_tasks(const options *o, tally *total)
+{
+    bool fine = true;
+    double began = tl_seconds();
+    char time[TL_NUMBER_TEXT];
+    tl_tape *t = tl_tape_new(&(tl_tape_config){.threads = (int)o->threads});
+    if (!t)
+        return complain("out of memory");
+    printf("matrix kernels %s, %.0f thread%s\n\n", tl_tape_kernels(t), o->threads,
+           o->threads > 1 ? "s" : "");
+    for (int k = 0; k < TASKS && fine; k++) {
+        if (!chosen(o->task, tasks[k].name))
+            continue;
+        print_heading(&tasks[k], o);
+        for (int n = 0; n < NETWORKS && fine; n++)
+            fine = !chosen(o->cell, networks[n].name) ||
+                   carry_out_all(t, o, &tasks[k], &networks[n], total);
+        printf("\n");
+    }
+    printf("%" PRId64 " runs in %s\n", total->runs, tl_duration_text(tl_seconds() - began, time));
+    tl_tape_free(t);
+    return fine;
+}
+
+/* ---- the command line ------------------------------------------------------------------- */
+
+static void print_help(void)
+{
+    puts(
+        "Usage: long_memory [OPTION]...\n"
+        "The adding problem, copy memory, temporal order and the embedded Reber grammar, for Elman\n"
+        "networks, IRNNs, LSTMs and GRUs. Ends with 1 if an LSTM does not solve the Reber grammar, or\n"
+        "its error in the adding problem stays above 0.04; with 2 if an option makes no sense.\n\n"
+        "  --task NAME    only this one: reber, adding, order or copy\n"
+        "  --cell NAME    only this one: elman, irnn, lstm or gru\n"
+        "  --short        short sequences and few of them; other options still count");
+    for (int k = 0; k < NUMBERS; k++) {
+        printf("  --%-12s %s", rows[k].name, rows[k].help);
+        if (rows[k].usual > 0)
+            printf(" [%g]", rows[k].usual);
+        putchar('\n');
+    }
+    puts("  --help         this");
+}
+
+static bool names_fit(const options *o)
+{
+    bool task = !o->task, cell = !o->cell;
+    for (int k = 0; k < TASKS; k++)
+        task = task || chosen(o->task, tasks[k].name);
+    for (int n = 0; n < NETWORKS; n++)
+        cell = cell || chosen(o->cell, networks[n].name);
+    if (!task)
+        return complain("--task wants reber, adding, order or copy, not '%s'", o->task);
+    return cell || complain("--cell wants elman, irnn, lstm or gru, not '%s'", o->cell);
+}
+
+static bool set_option(options *o, int which, const char *text)
+{
+    o->given[which] = true;
+    if (which == OPTION_task)
+        o->task = text;
+    else if (which == OPTION_cell)
+        o->cell = text;
+    else if (which == OPTION_short)
+        o->brief = true;
+    else
+        return set_number(o, which, text);
+    return true;
+}
+
+/* False when that was all: `*code` is then what to exit with. */
+static bool parse_options(options *o, int argc, char **argv, int *code)
+{
     struct option known[OPTIONS + 1] = {[OPTION_task] = {"task", required_argument, NULL, OPTION_task},
                                         [OPTION_cell] = {"cell", required_argument, NULL, OPTION_cell},
                                         [OPTION_short] = {"short", no_argument, NULL, OPTION_short},
                                         [OPTION_help] = {"help", no_argument, NULL, OPTION_help}};
     for (int k = 0; k < NUMBERS; k++)
         known[k] = (struct option){rows[k].name, required_argument, NULL, k};
+    *o = (options){0};
     *code = 2;
-    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (c == OPTION_task) o->task = optarg;
-        else if (c == OPTION_cell) o->cell = optarg;
-        else if (c == OPTION_short) o->brief = true;
-        else if (c < NUMBERS) *(double *)((char *)o + rows[c].offset) = atof(optarg);
-        else return false;
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, ":", known, NULL)) != -1;) {
+        if (c == ':')
+            return complain("option %s wants a value; see --help", argv[optind - 1]);
+        if (c == '?')
+            return complain("unknown option %s; see --help", argv[optind - 1]);
+        if (c == OPTION_help) {
+            print_help();
+            *code = 0;
+            return false;
+        }
+        if (!set_option(o, c, optarg))
+            return false;
     }
-    return true;
+    if (optind < argc)
+        return complain("what is '%s'? See --help", argv[optind]);
+    for (int k = 0; k < NUMBERS; k++)
+        if (!o->given[k])
+            *number(o, k) = o->brief ? rows[k].brief : rows[k].usual;
+    return names_fit(o);
 }
 
 int main(int argc, char **argv)
 {
     options o;
+    tally total = {0};
     int code;
-    if (!parse(&o, argc, argv, &code))
+    if (!parse_options(&o, argc, argv, &code))
         return code;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tl_tape *t = tl_tape_new(&(tl_tape_config){.threads = (int)o.threads});
-    for (int k = 0; k < TASKS; k++) {
-        if (o.task && strcmp(o.task, tasks[k].name)) continue;
-        printf("%s\n", tasks[k].name);
-        for (int n = 0; n < NETWORKS; n++) {
-            if (o.cell && strcmp(o.cell, networks[n].name)) continue;
-            for (int64_t i = 0; i < (int64_t)o.seeds; i++) {
-                run r = {.o = &o, .task = &tasks[k], .network = &networks[n], .seed = (uint64_t)((int64_t)o.seed + i)};
-                if (!carry_out(t, &r)) return 1;
-                print_run(&r);
-            }
-        }
-    }
-    tl_tape_free(t);
-    return 0;
+    if (!carry_out_tasks(&o, &total))
+        return 1;
+    if (total.broken_promises)
+        printf("FAILED: in %" PRId64 " runs the LSTM did not get where it should; see --help.\n",
+               total.broken_promises);
+    return total.broken_promises > 0;
 }

@@ -290,7 +290,7 @@ static const task tasks[] = {
      .solved = "no test sequence is classified wrongly",
      .inputs = ORDER_INPUTS, .outputs = 4, .draw = order, .judge = judge_order, .goal = 0,
      .hidden = 32, .batch = 8, .most = 100000, .test = 512, .brief = 4000,
-     .rate = {[ELMAN] = 1e-3, [IRNN] = 3e-4, [LSTM] = 2e-3, [GRU] = 1e-2},
+     .rate = {[ELMAN] = 1e-3, [IRNN] = 3e-4, [LSTM] = 1e-3, [GRU] = 1e-2},
      .published =
          "Hochreiter and Schmidhuber 1997, section 5.6, task 6a: LSTM, 31,390 sequences until success\n"},
     {.name = "copy", .about = "copy memory: ten symbols, when asked for",

@@ -5,10 +5,53 @@
  *     long_memory --task adding --length 400 --cell irnn
  *
  *     elman    h' = tanh(W x + U h + b)
- *     irnn     h' = relu(W x + U h + b), U = 1 at first
- *     lstm     with forget gates, whose bias is 1 at first
+ *     irnn     h' = relu(W x + U h + b), U the identity at first (Le et al. 2015)
+ *     lstm     with forget gates, whose bias is 3 at first: a gate that is open by sigmoid(3) = 0.95
+ *              remembers some twenty steps before it has learned anything
  *     gru
- */
+ *
+ * on four tasks, in which something must be remembered over many steps of noise: see
+ * long_memory_tasks.h. All are trained alike, by full BPTT with Adam, on sequences that are drawn
+ * afresh, in batches, the gradient's norm clipped (Pascanu et al., ICML 2013); with the rates of
+ * `tasks` below, which were chosen by a few trials for each network.
+ *
+ * "Solved" is counted as Hochreiter and Schmidhuber do: the number of training sequences after which
+ * the network does what is asked, or that it never does. For the Reber grammar their criterion is
+ * used: the legal symbols (one or two) must be the most active outputs, after every symbol of every
+ * one of 256 test strings, and so after the one before last, where the first but one must be
+ * remembered. The test is made a hundred times on the way, and the first time that it is passed
+ * counts. The test sequences stay the same, and come from another generator than those to train on;
+ * but short Reber strings are so frequent that both have them.
+ *
+ *     task                          network   solved after          T, test
+ *     embedded Reber grammar        elman     11,900                256 strings, none wrong;
+ *     hidden 16, batch 8            irnn      36,100                means of 10 seeds, of which
+ *                                   lstm       8,700                all 10 solved it
+ *                                   gru        7,700
+ *     adding problem                elman     not within 256,000    T = 100; mean squared error 0.155
+ *     hidden 64, batch 32           irnn      248,320                                           0.008
+ *                                   lstm       43,520                                           0.007
+ *                                   gru        10,240                                           0.006
+ *     temporal order                elman     not within 100,000    T = 100 to 110; 383 of 512 wrong,
+ *     hidden 32, batch 8            irnn       57,000               by guessing: 384
+ *                                   lstm       17,000
+ *                                   gru        10,000
+ *     copy memory                   elman     not within 200,000    T = 30; 87% of symbols wrong
+ *     hidden 128, batch 32          irnn      not within 200,000            65%
+ *                                   lstm      185,472                       less than 1%
+ *                                   gru       199,584                       less than 1%
+ *
+ * Measured on 22 November 2026, two cores of an AMD EPYC (Zen 5), one thread, beside other work: 2:45
+ * for the whole, with seed 1; 0:09 for the Reber grammar with --seeds 10. Figures of one seed say
+ * little about the next one. Where a network does better than in the papers, it is not only the
+ * network: in 1997 these were trained by plain gradient descent, sequence by sequence.
+ *
+ * Sources of tasks and of published numbers, which are printed above ours: Hochreiter and Schmidhuber,
+ * "Long short-term memory", Neural Computation 9, 1997; Le, Jaitly and Hinton, arXiv:1504.00941;
+ * Arjovsky, Shah and Bengio, arXiv:1511.06464.
+ *
+ * Ends with 1 if an LSTM does not solve the Reber grammar (which is not asked of it with --short), or
+ * has a mean squared error of 0.04 or more in the adding problem. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>

@@ -17,7 +17,7 @@
  *
  * The program computes the gradient of a small Elman network and of a small LSTM in four ways:
  *
- *     hand       BPTT in plain C loops, derived beside the code. Uses nothing of the library.
+ *     hand       BPTT in plain C loops, derived beside the code, in manual_bptt.h. No tape in it.
  *     tape       tl_unroll and tl_backward: the recurrent network as one would train it.
  *     untied     the feedforward network written out, T copies of the weights, T gradients, summed.
  *     numeric    central differences of the loss.
@@ -39,6 +39,8 @@
 #include <string.h>
 
 #include <tapeloop/tapeloop.h>
+
+#include "manual_bptt.h"
 
 enum { T = 7, B = 3, I = 4, H = 5, C = 6 }; /* all different: a transposition cannot hide */
 
@@ -93,10 +95,11 @@ static void decode_back(const decoder *w, const double *h, const double *e, deco
     }
 }
 
-/* ---- the Elman network, by hand ------------------------------------------------------------------
+/* ---- the two networks --------------------------------------------------------------------------
  *
- *     a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
- *     h_t = tanh a_t
+ * Their equations, what BPTT makes of them, and the loops that are both: manual_elman, manual_lstm and
+ * the like in manual_bptt.h. Here is how all numbers of a network, theta, lie one after the other, and
+ * those of its gradient.
  */
 typedef struct elman {
     double W_ih[H][I], b_ih[H];
@@ -105,100 +108,6 @@ typedef struct elman {
     double h0[H]; /* learned, one for all sequences */
 } elman;
 
-typedef struct elman_run {
-    double h[T + 1][B][H];
-    double e[T + 1][B][C];
-    double delta[T + 2][B][H]; /* delta[T + 1] stays zero: nothing comes from beyond the end */
-} elman_run;
-
-static double elman_forward(const elman *w, const sequence *s, elman_run *r)
-{
-    double loss = 0;
-    for (int b = 0; b < B; b++)
-        memcpy(r->h[0][b], w->h0, sizeof w->h0);
-    for (int t = 1; t <= T; t++) {
-        for (int b = 0; b < B; b++) {
-            for (int j = 0; j < H; j++) {
-                double a = w->b_ih[j] + w->b_hh[j];
-                for (int n = 0; n < I; n++)
-                    a += w->W_ih[j][n] * s->x[t][b][n];
-                for (int m = 0; m < H; m++)
-                    a += w->W_hh[j][m] * r->h[t - 1][b][m];
-                r->h[t][b][j] = tanh(a);
-            }
-            loss += decode(&w->out, r->h[t][b], s->target[t][b], r->e[t][b]);
-        }
-    }
-    return loss;
-}
-
-/* h_t reaches the loss along two ways: through y_t, and through a_{t+1}. With delta_t = dL/da_t
- *
- *     dL/dh_t = V' e_t + W_hh' delta_{t+1}                     delta_{T+1} = 0
- *     delta_t = dL/dh_t (1 - h_t h_t)                          tanh' a = 1 - tanh a tanh a
- *
- * a recurrence that runs backwards in time. The weights enter every a_t, so every step adds to them:
- *
- *     dL/dW_ih += delta_t x_t'      dL/dW_hh += delta_t h_{t-1}'      dL/db_ih, dL/db_hh += delta_t
- *
- * and the initial state enters a_1 alone:   dL/dh_0 = W_hh' delta_1, summed over the sequences. */
-static void elman_backward(const elman *w, const sequence *s, elman_run *r, elman *d)
-{
-    for (int t = T; t >= 1; t--) {
-        for (int b = 0; b < B; b++) {
-            double dh[H];
-            const double *next = r->delta[t + 1][b];
-            decode_back(&w->out, r->h[t][b], r->e[t][b], &d->out, dh); /* dh = V' e_t */
-            for (int j = 0; j < H; j++)
-                for (int m = 0; m < H; m++)
-                    dh[j] += w->W_hh[m][j] * next[m]; /* + W_hh' delta_{t+1} */
-
-            for (int j = 0; j < H; j++) {
-                double h = r->h[t][b][j];
-                double delta = r->delta[t][b][j] = dh[j] * (1 - h * h);
-                d->b_ih[j] += delta;
-                d->b_hh[j] += delta;
-                for (int n = 0; n < I; n++)
-                    d->W_ih[j][n] += delta * s->x[t][b][n];
-                for (int m = 0; m < H; m++)
-                    d->W_hh[j][m] += delta * r->h[t - 1][b][m];
-            }
-        }
-    }
-    for (int b = 0; b < B; b++)
-        for (int j = 0; j < H; j++)
-            for (int m = 0; m < H; m++)
-                d->h0[j] += w->W_hh[m][j] * r->delta[1][b][m];
-}
-
-/* Returns L. gradient, if it is not NULL, gets dL/dtheta in theta's order, and share[t] what step t
- * adds to dL/dW_hh[ROW][COLUMN]. */
-static double elman_by_hand(const double *theta, const sequence *s, double *gradient, double *share)
-{
-    elman w, d = {0};
-    elman_run r = {0};
-    memcpy(&w, theta, sizeof w);
-    double loss = elman_forward(&w, s, &r);
-    if (gradient) {
-        elman_backward(&w, s, &r, &d);
-        memcpy(gradient, &d, sizeof d);
-        for (int t = 1; t <= T; t++)
-            for (int b = 0; b < B; b++)
-                share[t] += r.delta[t][b][ROW] * r.h[t - 1][b][COLUMN];
-    }
-    return loss;
-}
-
-/* ---- the LSTM, by hand ---------------------------------------------------------------------------
- *
- * Four gates, each with weights of its own; for each of them
- *
- *     a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
- *
- *     i_t = sigmoid a_t^i    f_t = sigmoid a_t^f    g_t = tanh a_t^g    o_t = sigmoid a_t^o
- *     c_t = f_t c_{t-1} + i_t g_t
- *     h_t = o_t tanh c_t
- */
 enum { GATE_I, GATE_F, GATE_G, GATE_O, GATES };
 
 typedef struct lstm {
@@ -207,135 +116,6 @@ typedef struct lstm {
     decoder out;
     double h0[H], c0[H];
 } lstm;
-
-typedef struct lstm_run {
-    double h[T + 1][B][H], c[T + 1][B][H];
-    double i[T + 2][B][H], f[T + 2][B][H], g[T + 2][B][H], o[T + 2][B][H];
-    double e[T + 1][B][C];
-    double dc[T + 2][B][H];
-    double delta[T + 2][B][GATES][H]; /* as f and dc, zero at T + 1 */
-} lstm_run;
-
-static double sigmoid(double a)
-{
-    return 1 / (1 + exp(-a));
-}
-
-static double lstm_forward(const lstm *w, const sequence *s, lstm_run *r)
-{
-    double loss = 0;
-    for (int b = 0; b < B; b++) {
-        memcpy(r->h[0][b], w->h0, sizeof w->h0);
-        memcpy(r->c[0][b], w->c0, sizeof w->c0);
-    }
-    for (int t = 1; t <= T; t++) {
-        for (int b = 0; b < B; b++) {
-            for (int j = 0; j < H; j++) {
-                double a[GATES];
-                for (int k = 0; k < GATES; k++) {
-                    a[k] = w->b_ih[k][j] + w->b_hh[k][j];
-                    for (int n = 0; n < I; n++)
-                        a[k] += w->W_ih[k][j][n] * s->x[t][b][n];
-                    for (int m = 0; m < H; m++)
-                        a[k] += w->W_hh[k][j][m] * r->h[t - 1][b][m];
-                }
-                double i = r->i[t][b][j] = sigmoid(a[GATE_I]);
-                double f = r->f[t][b][j] = sigmoid(a[GATE_F]);
-                double g = r->g[t][b][j] = tanh(a[GATE_G]);
-                double o = r->o[t][b][j] = sigmoid(a[GATE_O]);
-                double c = r->c[t][b][j] = f * r->c[t - 1][b][j] + i * g;
-                r->h[t][b][j] = o * tanh(c);
-            }
-            loss += decode(&w->out, r->h[t][b], s->target[t][b], r->e[t][b]);
-        }
-    }
-    return loss;
-}
-
-/* Two quantities travel back in time now. h_t is read by y_t and by the four gates of step t + 1:
- *
- *     dh_t = V' e_t + sum over gates of W_hh' delta_{t+1}
- *
- * c_t is read by h_t and by c_{t+1}. The second way is a product with f_{t+1}, no matrix and no tanh
- * on it: where the forget gate is open, the gradient passes.
- *
- *     dc_t = dh_t o_t (1 - tanh c_t tanh c_t) + dc_{t+1} f_{t+1}
- *
- * From there to each gate, and through its nonlinearity (sigmoid' a = s (1 - s)) to its a_t:
- *
- *     delta_t^i = dc_t g_t     i_t (1 - i_t)          delta_t^g = dc_t i_t        (1 - g_t g_t)
- *     delta_t^f = dc_t c_{t-1} f_t (1 - f_t)          delta_t^o = dh_t tanh c_t   o_t (1 - o_t)     */
-static void lstm_deltas(const lstm *w, lstm_run *r, lstm *d, int t, int b)
-{
-    double dh[H];
-    decode_back(&w->out, r->h[t][b], r->e[t][b], &d->out, dh); /* dh = V' e_t */
-    for (int k = 0; k < GATES; k++)
-        for (int j = 0; j < H; j++)
-            for (int m = 0; m < H; m++)
-                dh[j] += w->W_hh[k][m][j] * r->delta[t + 1][b][k][m]; /* + W_hh' delta_{t+1} */
-
-    for (int j = 0; j < H; j++) {
-        double i = r->i[t][b][j], f = r->f[t][b][j], g = r->g[t][b][j], o = r->o[t][b][j];
-        double tanh_c = tanh(r->c[t][b][j]);
-        double dc = dh[j] * o * (1 - tanh_c * tanh_c) + r->dc[t + 1][b][j] * r->f[t + 1][b][j];
-        r->dc[t][b][j] = dc;
-        r->delta[t][b][GATE_I][j] = dc * g * i * (1 - i);
-        r->delta[t][b][GATE_F][j] = dc * r->c[t - 1][b][j] * f * (1 - f);
-        r->delta[t][b][GATE_G][j] = dc * i * (1 - g * g);
-        r->delta[t][b][GATE_O][j] = dh[j] * tanh_c * o * (1 - o);
-    }
-}
-
-/* The weights as in the Elman network, gate by gate:
- *
- *     dL/dW_ih += delta_t x_t'      dL/dW_hh += delta_t h_{t-1}'      dL/db_ih, dL/db_hh += delta_t
- *     dL/dh_0 = sum over gates of W_hh' delta_1                       dL/dc_0 = dc_1 f_1             */
-static void lstm_backward(const lstm *w, const sequence *s, lstm_run *r, lstm *d)
-{
-    for (int t = T; t >= 1; t--) {
-        for (int b = 0; b < B; b++) {
-            lstm_deltas(w, r, d, t, b);
-            for (int k = 0; k < GATES; k++) {
-                for (int j = 0; j < H; j++) {
-                    double delta = r->delta[t][b][k][j];
-                    d->b_ih[k][j] += delta;
-                    d->b_hh[k][j] += delta;
-                    for (int n = 0; n < I; n++)
-                        d->W_ih[k][j][n] += delta * s->x[t][b][n];
-                    for (int m = 0; m < H; m++)
-                        d->W_hh[k][j][m] += delta * r->h[t - 1][b][m];
-                }
-            }
-        }
-    }
-    for (int b = 0; b < B; b++) {
-        for (int j = 0; j < H; j++) {
-            d->c0[j] += r->dc[1][b][j] * r->f[1][b][j];
-            for (int k = 0; k < GATES; k++)
-                for (int m = 0; m < H; m++)
-                    d->h0[j] += w->W_hh[k][m][j] * r->delta[1][b][k][m];
-        }
-    }
-}
-
-/* As elman_by_hand; the weight that is looked at is the forget gate's. */
-static double lstm_by_hand(const double *theta, const sequence *s, double *gradient, double *share)
-{
-    lstm w, d = {0};
-    lstm_run r = {0};
-    memcpy(&w, theta, sizeof w);
-    double loss = lstm_forward(&w, s, &r);
-    if (gradient) {
-        lstm_backward(&w, s, &r, &d);
-        memcpy(gradient, &d, sizeof d);
-        for (int t = 1; t <= T; t++)
-            for (int b = 0; b < B; b++)
-                share[t] += r.delta[t][b][GATE_F][ROW] * r.h[t - 1][b][COLUMN];
-    }
-    return loss;
-}
-
-/* ---- the two networks, as the rest of the program sees them ----------------------------- */
 
 /* Index of a parameter; the first six are used at every step. */
 enum { W_IH, B_IH, W_HH, B_HH, V, V_BIAS, H0, C0, MOST_PARAMETERS };
@@ -355,7 +135,7 @@ typedef struct network {
     } parameter[MOST_PARAMETERS];
     const char *watched; /* the weight that is looked at step by step */
     int watched_row;     /* its row in W_hh as the library stores it */
-    double (*by_hand)(const double *theta, const sequence *s, double *gradient, double *share);
+    manual_cell by_hand;
     void (*step)(tl_tape *t, const tl_var *w, tl_var x, tl_var *state);
 } network;
 
@@ -393,7 +173,7 @@ static void lstm_step(tl_tape *t, const tl_var *w, tl_var x, tl_var *state)
 static const network elman_network = {
     .name = "Elman network",
     .equations = "    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)\n",
-    .cell = &tl_elman_cell, .states = 1, .by_hand = elman_by_hand, .step = elman_step,
+    .cell = &tl_elman_cell, .states = 1, .by_hand = MANUAL_ELMAN, .step = elman_step,
     .parameters = H0 + 1, .parameter = {PARAMETERS_OF_BOTH(elman)},
     .watched = "W_hh", .watched_row = ROW};
 
@@ -403,10 +183,79 @@ static const network lstm_network = {
                  "    c_t = f_t c_{t-1} + i_t g_t\n"
                  "    h_t = o_t tanh c_t             each gate with its own rows of W_ih, b_ih, W_hh, b_hh\n",
     .cell = &tl_lstm_cell, .options = &(tl_lstm_options){.forget_bias = 1},
-    .states = 2, .by_hand = lstm_by_hand, .step = lstm_step,
+    .states = 2, .by_hand = MANUAL_LSTM, .step = lstm_step,
     .parameters = C0 + 1, .parameter = {PARAMETERS_OF_BOTH(lstm), [C0] = {"c_0", "c0", OFFSET(lstm, c0)}},
     .watched = "the forget gate's W_hh", .watched_row = GATE_F * H + ROW};
 /* clang-format on */
+
+/* ---- by hand ---------------------------------------------------------------------------- */
+
+/* The first four parameters, in manual_bptt.h. */
+static const int used_by_hand[] = {
+    [W_IH] = MANUAL_W_IH, [B_IH] = MANUAL_B_IH, [W_HH] = MANUAL_W_HH, [B_HH] = MANUAL_B_HH};
+
+/* The initial state is one for all sequences. */
+static void load(manual_net *m, const network *n, const double *theta)
+{
+    manual_layer *l = &m->layer[0];
+    for (int p = W_IH; p <= B_HH; p++) {
+        int w = used_by_hand[p];
+        memcpy(l->value[w], theta + n->parameter[p].offset,
+               (size_t)manual_count(m, 0, w) * sizeof *theta);
+    }
+    for (int k = 0; k < n->states; k++)
+        for (int b = 0; b < B; b++)
+            memcpy((k ? l->c : l->h) + b * H, theta + n->parameter[H0 + k].offset, H * sizeof *theta);
+}
+
+/* Sums over the steps, and for the initial states over the sequences, which share them. */
+static void collect(const manual_net *m, const network *n, double *gradient)
+{
+    const manual_layer *l = &m->layer[0];
+    for (int p = W_IH; p <= B_HH; p++) {
+        int64_t count = manual_count(m, 0, used_by_hand[p]);
+        for (int64_t i = 0; i < T * count; i++)
+            gradient[n->parameter[p].offset + i % count] += l->gradient[used_by_hand[p]][i];
+    }
+    for (int k = 0; k < n->states; k++)
+        for (int i = 0; i < B * H; i++)
+            gradient[n->parameter[H0 + k].offset + i % H] += (k ? l->dc : l->dh)[i];
+}
+
+/* Returns L; NaN if there is no memory. gradient, if it is not NULL, gets dL/dtheta in theta's order,
+ * and share[t] what step t adds to dL/dW_hh[watched_row][COLUMN]. Both begin with zeros. */
+static double by_hand(const network *n, const double *theta, const sequence *s, double *gradient,
+                      double *share)
+{
+    const manual_config config = {
+        .cell = n->by_hand, .bias = true, .layers = 1, .T = T, .B = B, .I = I, .H = H};
+    manual_net m;
+    decoder w, d = {0};
+    double loss = 0, e[C], dy[T * B * H];
+    memcpy(&w, theta + n->parameter[V].offset, sizeof w);
+    if (!manual_make(&m, &config))
+        return NAN;
+    load(&m, n, theta);
+    manual_forward(&m, s->x[1][0]);
+    for (int i = 0; i < T * B; i++) { /* y of one step of one sequence */
+        const double *h = manual_output(&m) + i * H;
+        loss += decode(&w, h, s->target[1 + i / B][i % B], e);
+        decode_back(&w, h, e, &d, dy + i * H);
+    }
+    if (gradient) {
+        manual_backward(&m, dy);
+        collect(&m, n, gradient);
+        memcpy(gradient + n->parameter[V].offset, &d, sizeof d);
+        for (int t = 1; t <= T; t++) {
+            int64_t at = ((t - 1) * m.G * H + n->watched_row) * H + COLUMN;
+            share[t] = m.layer[0].gradient[MANUAL_W_HH][at];
+        }
+    }
+    manual_free(&m);
+    return loss;
+}
+
+/* ---- by tape ---------------------------------------------------------------------------- */
 
 /* The same network in the library's terms. */
 typedef struct model {
@@ -565,9 +414,9 @@ static void by_differences(const network *n, const model *m, const sequence *s, 
     memcpy(theta, m->theta, sizeof theta);
     for (int k = 0; k < m->numbers; k++) {
         theta[k] = m->theta[k] + h;
-        double above = n->by_hand(theta, s, NULL, NULL);
+        double above = by_hand(n, theta, s, NULL, NULL);
         theta[k] = m->theta[k] - h;
-        double below = n->by_hand(theta, s, NULL, NULL);
+        double below = by_hand(n, theta, s, NULL, NULL);
         theta[k] = m->theta[k];
         r->gradient[NUMERIC][k] = (above - below) / (2 * h);
     }
@@ -730,7 +579,7 @@ static void make_sequence(uint64_t seed, sequence *s)
 static tl_status all_gradients(tl_tape *t, const network *n, const model *m, const sequence *s,
                                results *r)
 {
-    r->loss[HAND] = n->by_hand(m->theta, s, r->gradient[HAND], r->share[HAND]);
+    r->loss[HAND] = by_hand(n, m->theta, s, r->gradient[HAND], r->share[HAND]);
     by_differences(n, m, s, r);
     tl_status status = by_tape(t, n, m, s, r);
     if (status == TL_OK)

@@ -145,11 +145,10 @@ typedef struct iteration {
     bool converged;
 } iteration;
 
-static iteration iteration_from(const tl_flow_options *o, tl_dtype dtype)
+static iteration iteration_from(const tl_flow_options *o, double tolerance, int most)
 {
-    double usual = dtype == TL_F32 ? 1e-6 : 1e-9;
-    return (iteration){.tolerance = o->tolerance > 0 ? o->tolerance : usual,
-                       .most = o->iterations > 0 ? o->iterations : 500};
+    return (iteration){.tolerance = o->tolerance > 0 ? o->tolerance : tolerance,
+                       .most = o->iterations > 0 ? o->iterations : most};
 }
 
 static void normalise(double *x, int64_t count, double norm)
@@ -242,7 +241,7 @@ double tl_spectral_norm(tl_tape *t, tl_var v, const tl_flow_options *options)
     if (!number || !work || !read(t, v, number, false))
         return (double)NAN;
     m.number = number;
-    iteration it = iteration_from(options ? options : &none, TL_F64);
+    iteration it = iteration_from(options ? options : &none, 1e-12, 10000);
     return largest_singular_value(t, times_matrix, times_transposed, &m, m.rows, m.cols, work, &it);
 }
 
@@ -342,7 +341,7 @@ static double frobenius_norm(const jacobian *j, double *one, double *row)
 static void measure_jacobian(const measuring *m, tl_flow_trace *trace, int64_t n, double *work)
 {
     jacobian j = jacobian_of(m, trace, n);
-    iteration it = iteration_from(m->o, tl_value(m->t, j.in[0]).dtype);
+    iteration it = iteration_from(m->o, 1e-6, 200);
     double *g = work, *x = work + j.size;
     gradient_at(m, trace, n + 1, g);
     transposed(&j, g, x);
@@ -412,7 +411,7 @@ static void measure_bound(const measuring *m, tl_flow_trace *trace)
         return;
     const tl_rnn *rnn = m->o->network;
     const tl_param *w = tl_rnn_weight(rnn, trace->layer, trace->direction, "weight_hh");
-    double norm = tl_spectral_norm(m->t, tl_constant(m->t, w->value), m->o);
+    double norm = tl_spectral_norm(m->t, tl_constant(m->t, w->value), NULL);
     for (int64_t n = trace->first; n < m->u->steps && good(m->t); n++) {
         int64_t step = trace->direction || rnn->config.reverse ? m->u->steps - 1 - n : n;
         trace->bound[n] = norm * largest_slope(m, trace, n, step);
@@ -518,15 +517,18 @@ static bool graver(tl_flow_verdict a, tl_flow_verdict b)
 
 static bool begin_flow(const measuring *m)
 {
-    tl_array s = tl_value(m->t, tl_step_state(m->u, 0, 0, 0, m->u->steps));
+    tl_var last = tl_step_state(m->u, 0, 0, 0, m->u->steps);
     const tl_flow_options *o = m->o;
     tl_gradient_flow *f = m->flow;
     if (!good(m->t))
         return false;
-    if (!s.layout) {
+    if (!m->u->steps || tl_is_none(last)) {
         tl_tape_fail(m->t, TL_ERR_ARGUMENT, "gradient_flow: the handles are those of no unrolling");
         return false;
     }
+    tl_array s = tl_value(m->t, last);
+    if (!s.layout)
+        return false;
     int traces = m->u->states > 1 ? m->u->states + 1 : 1;
     *f = (tl_gradient_flow){.steps = m->u->steps,
                             .batch = s.layout->shape[0] > 0 ? s.layout->shape[0] : 1,

@@ -42,8 +42,9 @@ typedef struct tl_flow_options {
      * through the step for each of them. 0: 64 */
     int64_t frobenius_most;
     /* Power iteration on J'J, from normal numbers of a fixed seed: v <- J'J v / |J'J v|, until |J v|
-     * changes by no more than tolerance |J v|, or for so many iterations. |J v| grows towards |J|_2
-     * and is never above it (but for rounding). 0: 1e-9 (f32: 1e-6), 500. */
+     * changes by no more than tolerance |J v|, or for so many iterations. |J v| grows towards |J|_2 and
+     * is never above it (but for rounding); it lags behind by more than the tolerance where the two
+     * largest singular values are nearly the same. 0: 1e-6, 200. */
     double tolerance;
     int iterations;
     /* Of an Elman network: its bound is computed too. Its `lengths` at the unrolling, where there were
@@ -181,8 +182,8 @@ typedef struct tl_flow_penalty_options {
 TL_API tl_var tl_flow_penalty(tl_tape *t, tl_var loss, const tl_unrolled *u,
                               const tl_flow_penalty_options *options);
 
-/* Largest singular value of a matrix [M,N], by the same power iteration. options: tolerance and
- * iterations; NULL: their defaults. NaN with the error on the tape. */
+/* Largest singular value of a matrix [M,N], by the same power iteration in double. options: tolerance
+ * and iterations; NULL, and 0: 1e-12, 10000. NaN with the error on the tape. */
 TL_API double tl_spectral_norm(tl_tape *t, tl_var matrix, const tl_flow_options *options);
 
 #endif

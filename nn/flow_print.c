@@ -165,7 +165,8 @@ static void print_trace(const tl_gradient_flow *flow, const tl_flow_trace *trace
             print_row(stream, trace, n, low, high, product);
     }
     if (trace->unconverged)
-        fprintf(stream, "       |J|_2 of %d steps are from below: the power iteration was cut off\n",
+        fprintf(stream,
+                "       (|J|_2 of %d steps may be larger by a little: the iteration was cut off)\n",
                 trace->unconverged);
 }
 

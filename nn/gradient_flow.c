@@ -341,7 +341,7 @@ static double frobenius_norm(const jacobian *j, double *one, double *row)
 static void measure_jacobian(const measuring *m, tl_flow_trace *trace, int64_t n, double *work)
 {
     jacobian j = jacobian_of(m, trace, n);
-    iteration it = iteration_from(m->o, 1e-6, 200);
+    iteration it = iteration_from(m->o, 1e-5, 300);
     double *g = work, *x = work + j.size;
     gradient_at(m, trace, n + 1, g);
     transposed(&j, g, x);

@@ -44,7 +44,7 @@ typedef struct tl_flow_options {
     /* Power iteration on J'J, from normal numbers of a fixed seed: v <- J'J v / |J'J v|, until |J v|
      * changes by no more than tolerance |J v|, or for so many iterations. |J v| grows towards |J|_2 and
      * is never above it (but for rounding); it lags behind by more than the tolerance where the two
-     * largest singular values are nearly the same. 0: 1e-6, 200. */
+     * largest singular values are nearly the same. 0: 1e-5, 300. */
     double tolerance;
     int iterations;
     /* Of an Elman network: its bound is computed too. Its `lengths` at the unrolling, where there were

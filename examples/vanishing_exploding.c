@@ -146,8 +146,10 @@ static void draw(const tl_gradient_flow *flow)
     if (units)
         tl_flow_plot_units(flow, tl_flow_find(flow, 0, 0, TL_FLOW_ALL_STATES), units);
     bool drawn = curves && units;
-    if ((curves && pclose(curves)) | (units && pclose(units)))
-        drawn = false;
+    if (curves)
+        drawn = pclose(curves) == 0 && drawn;
+    if (units)
+        drawn = pclose(units) == 0 && drawn;
     if (drawn)
         printf("drawn: flow.svg, flow_units.svg\n\n");
 }
@@ -157,11 +159,11 @@ static void draw(const tl_gradient_flow *flow)
 /* Returns 1 where measurement and theory differ. */
 static int judge(const network *n, const tl_flow_trace *trace, double share)
 {
-    bool right = trace->verdict == n->verdict && fabs(trace->rate - n->theory) <= 0.1 * n->theory;
-    if (!n->theory)
-        right = trace->rate < n->scale; /* the bound: |W_hh|_2 max |f'| <= |W_hh|_2 */
+    bool exact = n->theory > 0; /* else the bound: |W_hh|_2 max |f'| <= |W_hh|_2 */
+    bool right = exact ? fabs(trace->rate - n->theory) <= 0.1 * n->theory : trace->rate < n->scale;
+    right = right && trace->verdict == n->verdict;
     char theory[32];
-    snprintf(theory, sizeof theory, n->theory ? "%.3f" : "< %.3f", n->theory ? n->theory : n->scale);
+    snprintf(theory, sizeof theory, "%s%.3f", exact ? "" : "< ", exact ? n->theory : n->scale);
     printf("%-34s %8s %9.3f %10.1e   %-10s %9.1e%s\n", n->name, theory, trace->rate, trace->left,
            tl_flow_verdict_name(trace->verdict), share, right ? "" : "   NOT AS IT SHOULD BE");
     return !right;

@@ -148,20 +148,6 @@ double tl_gradient_norm(const tl_params *params)
     return sqrt(squares);
 }
 
-double tl_clip_gradient_norm(tl_params *params, double max_norm)
-{
-    double norm = tl_gradient_norm(params);
-    if (isfinite(norm) && norm > max_norm)
-        for (int i = 0; i < params->count; i++) {
-            tl_tensor *g = params->entry[i]->gradient;
-            if (params->entry[i]->frozen)
-                continue;
-            tl_scale(g->dtype, g->layout.count, g->data, max_norm / norm);
-            tl_tensor_touch(g);
-        }
-    return norm;
-}
-
 /* ---- files ------------------------------------------------------------------------------ */
 
 tl_status tl_params_save(const tl_params *params, const char *path, int metadata_count,

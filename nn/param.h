@@ -39,12 +39,8 @@ TL_API tl_var tl_use(tl_tape *t, const tl_param *param);
 
 TL_API void tl_zero_gradients(tl_params *params);
 /* sqrt(sum of squares) over all gradients together but those of frozen parameters, accumulated in
- * double. */
+ * double. To keep it small: clip.h. */
 TL_API double tl_gradient_norm(const tl_params *params);
-/* Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1:
- * scales these gradients by max_norm / norm where norm > max_norm. Returns the norm before; if that is
- * not finite, gradients are left alone. */
-TL_API double tl_clip_gradient_norm(tl_params *params, double max_norm);
 
 /* All values, as safetensors. metadata: 2 * metadata_count strings (key, value, ...), or NULL. */
 TL_API tl_status tl_params_save(const tl_params *params, const char *path, int metadata_count,

@@ -1,6 +1,7 @@
 /* Walking back: sums over uses, sinks, shared gradients, higher orders, and products that wait. */
 #include "support.h"
 
+#include "nn/clip.h"
 #include "nn/linear.h"
 #include "nn/optim.h"
 #include "nn/unroll.h"

@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include "autograd/inspect.h"
+#include "nn/clip.h"
 #include "nn/linear.h"
 #include "nn/unroll.h"
 #include "nn/optim.h"

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "nn/clip.h"
 #include "nn/bptt.h"
 #include "nn/linear.h"
 #include "nn/optim.h"

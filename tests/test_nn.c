@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "nn/clip.h"
 #include "nn/init.h"
 #include "nn/linear.h"
 #include "nn/optim.h"

@@ -512,32 +512,29 @@ enum { SHOWN = 64 };
 static void print_name(const tl_bptt *b, const plan *p, FILE *f)
 {
     long long k1 = (long long)p->k1, k2 = (long long)p->k2, n = (long long)p->steps;
-    if (p->k1 == p->steps && p->k2 == p->steps)
-        fprintf(f, "full BPTT, TBPTT(n,n): one pass over all %lld steps", n);
-    else if (p->k1 == 1 && p->k2 == p->steps)
-        fprintf(f, "TBPTT(1,n), real-time BPTT: after each of %lld steps all the way back", n);
-    else if (p->k1 == p->k2)
-        fprintf(f, "TBPTT(%lld,%lld): detached every %lld steps, %lld in all", k1, k2, k1, n);
-    else if (p->k2 > p->k1 && b->losses == TL_LOSSES_NEWEST)
-        fprintf(f,
-                "TBPTT(%lld,%lld), BPTT(%lld;%lld): of %lld steps, %lld from update to update, "
-                "gradients back through %lld",
-                k1, k2, k2, k1, n, k1, k2);
+    if (p->k1 == p->steps && p->k2 == p->steps) {
+        fprintf(f, "full BPTT, TBPTT(n,n): one pass over all %lld steps\n", n);
+        return;
+    }
+    if (p->k1 == 1 && p->k2 == p->steps)
+        fprintf(f, "TBPTT(1,n), real-time BPTT");
     else
-        fprintf(f,
-                "TBPTT(%lld,%lld): of %lld steps, %lld from update to update, gradients back through "
-                "%lld",
-                k1, k2, n, k1, k2);
-    fprintf(f, "\n%s\n",
-            b->losses == TL_LOSSES_WINDOW ? "each pass injects all losses of its window"
-                                          : "each pass injects the newest losses only");
+        fprintf(f, "TBPTT(%lld,%lld)", k1, k2);
+    if (b->losses == TL_LOSSES_NEWEST && p->k1 == 1)
+        fprintf(f, ", BPTT(%lld)", k2);
+    else if (b->losses == TL_LOSSES_NEWEST && p->k1 <= p->k2)
+        fprintf(f, ", BPTT(%lld;%lld)", k2, k1);
+    fprintf(f, ": of %lld steps, %lld from update to update, gradients back through %lld\n", n, k1, k2);
+    fprintf(f, "each pass injects %s\n",
+            b->losses == TL_LOSSES_WINDOW ? "all losses of its window" : "the newest losses only");
     if (p->k2 > p->k1)
         fprintf(f, "older steps are %s\n",
-                b->old == TL_OLD_KEPT ? "kept with the weights that made them"
-                                      : "recorded again with the weights of the day");
+                b->old == TL_OLD_KEPT ? "kept, with the weights that made them"
+                                      : "recorded again, with the weights of the day");
 }
 
-/* The first pass's picture: '.', forward only; '-', walked back through; 'o', loss injected, too. */
+/* A step in the picture of a pass: '.', forward only; '-', walked back through; 'o', loss injected,
+ * too. */
 static char sign_of(const tl_bptt *b, const window *w, int64_t step)
 {
     if (step >= w->to || step < least(w->reaches, w->from))
@@ -600,7 +597,7 @@ static void print_passes(const tl_bptt *b, const plan *p, int64_t shown, FILE *f
 
 static void print_reach(const tl_bptt *b, const plan *p, int64_t shown, FILE *f)
 {
-    fprintf(f, "\n  the loss of a step reaches these, and how often:\n");
+    fprintf(f, "\n  the loss of a step reaches these, so many times (+: more than 9):\n");
     for (int64_t loss = 0; loss < shown; loss++) {
         char line[SHOWN + 1] = "";
         for (int64_t i = 0; i <= loss; i++)

@@ -74,12 +74,12 @@ typedef enum tl_bptt_old {
      * tape's rule that recorded numbers must not change is honoured by giving every update fresh copies
      * of the weights: before `update`, each param->value of `params` that is not frozen is replaced by
      * a copy, and the tape holds the old one. (Do not hold on to param->value yourself: reach it
-     * through the tl_param.) k2/k1 versions of the weights are alive at a time, a few more for the
-     * copies of the next item. As a tape cannot drop its beginning, it is restarted when it has grown
-     * to 2 k2 steps or so, and the window recorded again, with the weights and the noise (the tape's
-     * random numbers) of each stretch's own time: the same numbers, for at most two forward steps each.
-     * Without `update` nothing is copied: then weights do not change, the two choices give the same
-     * gradients, and this is the faster one. */
+     * through the tl_param.) At most 2 k2/k1 + 1 versions of the weights are alive at a time. As a tape
+     * cannot drop its beginning, it is restarted when it has grown to 2 k2 steps or so, and the window
+     * recorded again, with the weights and the noise (the tape's random numbers) of each stretch's own
+     * time: the same numbers, for less than two forward steps each. Without `update` nothing is copied:
+     * then weights do not change, the two choices give the same gradients, and this is the faster one.
+     */
     TL_OLD_KEPT
 } tl_bptt_old;
 
@@ -114,7 +114,9 @@ typedef struct tl_bptt {
      * the loss be a sum over the steps (divided by a constant, if you like), whose parts add up. Where
      * k1 = k2, or k1 = 0, it is called once for each stretch, and a mean over the steps is fine. Only
      * the states connect one call to the next. A loss that uses a variable of steps beyond the cut is
-     * an error (TL_ERR_STALE) that names the cut. */
+     * an error (TL_ERR_STALE) that names the cut and the way out; with TL_OLD_KEPT, where such a
+     * variable may still be on the tape, it is noticed by the gradient that arrives at a state between
+     * two stretches. */
     tl_var (*record)(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *state);
     /* Optional; called after each pass that had a loss, with the gradients in place: clip, step the
      * optimiser, set them to zero. Returning false ends the run after this pass, with TL_OK. Without it

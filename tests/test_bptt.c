@@ -684,11 +684,13 @@ static void it_says_why_it_ended(void **state)
     }
 }
 
+enum { TOO_WIDE, FROM_BEFORE, WEIGHTS_CHANGED };
+
 /* A model that goes wrong in one stretch. */
 typedef struct wrong {
     chain chain;
     int64_t at; /* the stretch that ends here */
-    enum { TOO_WIDE, FROM_BEFORE, WEIGHTS_CHANGED } how;
+    int how;
     tl_var remembered;
     int64_t remembers; /* the state after this step, the first time */
 } wrong;

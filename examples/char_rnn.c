@@ -268,19 +268,20 @@ static tl_var record(tl_tape *t, void *self, int64_t from, int64_t to, tl_var *s
 }
 
 /* A step along the gradients, unless they or the loss are not numbers any more. */
-static bool update(void *self, int64_t from, int64_t to, double loss)
+static bool update(void *self, const tl_bptt_pass *pass)
 {
     run *r = self;
+    int64_t steps = pass->to - pass->from;
     double norm = tl_clip_gradient_norm(r->model.params, r->o.clip > 0 ? r->o.clip : HUGE_VAL);
-    r->diverged = !isfinite(loss) || !isfinite(norm);
+    r->diverged = !isfinite(pass->loss) || !isfinite(norm);
     if (r->diverged)
         return false;
     tl_optimizer_step(r->optimizer);
     tl_zero_gradients(r->model.params);
-    r->recent = r->trained ? 0.95 * r->recent + 0.05 * loss : loss;
-    r->sum += loss * (double)(to - from);
-    r->steps += to - from;
-    r->trained += (to - from) * r->o.batch;
+    r->recent = r->trained ? 0.95 * r->recent + 0.05 * pass->loss : pass->loss;
+    r->sum += pass->loss * (double)steps;
+    r->steps += steps;
+    r->trained += steps * r->o.batch;
     tl_progress_show(&r->progress, r->trained, "epoch %lld/%lld  %.4f nats (%.3f bits)",
                      (long long)r->epoch, (long long)r->o.epochs, r->recent, bits(r->recent));
     return !interrupted;

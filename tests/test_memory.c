@@ -465,6 +465,54 @@ static void a_failing_allocation_is_survived_elsewhere(void **state)
     }
 }
 
+/* And for truncated BPTT with old activations kept, which copies weights and records again. */
+static tl_var record_chain(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *state)
+{
+    tl_params *params = model;
+    for (int64_t step = from; step < to; step++)
+        state[0] = tl_tanh(t, tl_mul(t, state[0], tl_use(t, params->entry[0])));
+    return tl_sum(t, state[0]);
+}
+
+static bool update_chain(void *model, const tl_bptt_pass *pass)
+{
+    tl_params *params = model;
+    tl_tensor_set(params->entry[0]->value, 0, 1 + 0.01 * (double)pass->index);
+    return true;
+}
+
+static void a_failing_allocation_is_survived_by_truncation(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < 4; mode++) {
+        long n = 1;
+        for (bool reached = true; reached; n++) {
+            tl_params *params = tl_params_new(TL_F64, 1);
+            tl_params_add(params, "", "w", TL_SHAPE(3));
+            tl_tape *t = tl_tape_new(NULL);
+            tl_var h = tl_full(t, TL_F64, TL_SHAPE(3), 1);
+            tl_bptt bptt = {.k1 = 2, .k2 = 5, .model = params, .params = params};
+            bptt.record = record_chain, bptt.update = update_chain;
+            bptt.old = mode & 2 ? TL_OLD_KEPT : TL_OLD_RECOMPUTED;
+            fails_at = n;
+            has_failed = false;
+            and_after = mode & 1;
+            tl_bptt_run(t, &bptt, 31, 1, &h);
+            reached = has_failed;
+            fails_at = 0;
+            if (tl_tape_status(t) != TL_OK && (!reached || tl_tape_status(t) != TL_ERR_MEMORY))
+                fail_msg("allocation %ld: status %d %s", n, tl_tape_status(t), tl_tape_message(t));
+            tl_tape_reset(t);
+            h = tl_full(t, TL_F64, TL_SHAPE(3), 1);
+            assert_int_equal(tl_bptt_run(t, &bptt, 31, 1, &h), TL_OK);
+            tl_tape_free(t);
+            tl_params_free(params);
+        }
+        print_message("%ld allocations of truncated BPTT, each failed\n", n - 1);
+        assert_true(n > 8);
+    }
+}
+
 /* ---- limits ----------------------------------------------------------------------------- */
 
 static void a_limit_holds(void **state)
@@ -563,6 +611,7 @@ int main(void)
         cmocka_unit_test(spent_gradients_are_given_back),
         cmocka_unit_test(a_failing_allocation_is_survived),
         cmocka_unit_test(a_failing_allocation_is_survived_elsewhere),
+        cmocka_unit_test(a_failing_allocation_is_survived_by_truncation),
         cmocka_unit_test(a_limit_holds),
         cmocka_unit_test(a_slice_of_a_weight_is_not_packed_for_one_use),
         cmocka_unit_test(usage_is_told),

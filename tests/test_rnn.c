@@ -491,13 +491,13 @@ static tl_var record(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *
     return tl_sum(t, tl_square(t, tl_unroll(t, &j->n.rnn, x, state)));
 }
 
-static bool update(void *model, int64_t from, int64_t to, double loss)
+static bool update(void *model, const tl_bptt_pass *pass)
 {
     job *j = model;
     assert_true(j->updates < 16);
-    j->from[j->updates] = from;
-    j->to[j->updates] = to;
-    j->loss[j->updates++] = loss;
+    j->from[j->updates] = pass->from;
+    j->to[j->updates] = pass->to;
+    j->loss[j->updates++] = pass->loss;
     return j->updates != j->stop_after;
 }
 
@@ -569,7 +569,9 @@ static void truncation_is_seen(void **state)
         j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
         tl_tape *t = tl_tape_new(NULL);
         tl_var h = TL_NONE;
-        assert_int_equal(tl_bptt_run(t, &(tl_bptt){k ? 2 : 0, &j, record, NULL}, T, 1, &h), TL_OK);
+        assert_int_equal(
+            tl_bptt_run(t, &(tl_bptt){.k1 = k ? 2 : 0, .model = &j, .record = record}, T, 1, &h),
+            TL_OK);
         norm[k] = tl_gradient_norm(j.n.params);
         tl_tape_free(t);
         tl_tensor_release(j.x);
@@ -587,7 +589,7 @@ static void a_run_can_be_ended(void **state)
     j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_var h = TL_NONE, other = TL_NONE;
-    tl_bptt bptt = {2, &j, record, update};
+    tl_bptt bptt = {.k1 = 2, .model = &j, .record = record, .update = update};
     assert_int_equal(tl_bptt_run(t, &bptt, T, 1, &h), TL_OK);
     assert_int_equal(j.updates, 2);
     tl_tensor *reached = value_of(t, h);
@@ -617,8 +619,8 @@ static void a_run_ends_with_the_first_error(void **state)
     j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_var h = TL_NONE;
-    assert_int_equal(tl_bptt_run(t, &(tl_bptt){2, &j, record_nonsense, update}, T, 1, &h),
-                     TL_ERR_DTYPE);
+    tl_bptt bptt = {.k1 = 2, .model = &j, .record = record_nonsense, .update = update};
+    assert_int_equal(tl_bptt_run(t, &bptt, T, 1, &h), TL_ERR_DTYPE);
     assert_int_equal(j.updates, 2);
     assert_error(t, TL_ERR_DTYPE, "add: operands differ in dtype: f64 and f32");
     tl_tape_free(t);
@@ -636,7 +638,7 @@ static void a_long_run_needs_no_more_memory(void **state)
     j.x = random_tensor(&d, TL_F64, TL_SHAPE(T, B, I), -1, 1);
     tl_tape *t = tl_tape_new(NULL);
     tl_var h[4] = {TL_NONE, TL_NONE, TL_NONE, TL_NONE};
-    tl_bptt bptt = {4, &j, record, NULL};
+    tl_bptt bptt = {.k1 = 4, .model = &j, .record = record};
     assert_int_equal(tl_bptt_run(t, &bptt, 12, 4, h), TL_OK);
     tl_tape_usage before = tl_tape_measure(t);
     assert_int_equal(tl_bptt_run(t, &bptt, T, 4, h), TL_OK);

@@ -162,10 +162,9 @@ static tl_var record(tl_tape *t, void *model, int64_t from, int64_t to, tl_var *
     return loss;
 }
 
-static bool update(void *model, int64_t from, int64_t to, double loss)
+static bool update(void *model, const tl_bptt_pass *pass)
 {
-    (void)loss;
-    return descend(model, 1 / (double)(to - from));
+    return descend(model, 1 / (double)(pass->to - pass->from));
 }
 
 static double learn_truncated(chain *c, int64_t k1, int64_t steps)

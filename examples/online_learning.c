@@ -169,6 +169,11 @@ static tl_status run_online(learner *l)
     return tl_tape_status(l->t);
 }
 
+static bool after_pass(void *model, const tl_bptt_pass *pass)
+{
+    return update(model, pass->from, pass->to, pass->loss);
+}
+
 /* Returns seconds a step; NaN: it failed. */
 static double run(learner *l, const way *w)
 {
@@ -178,7 +183,7 @@ static double run(learner *l, const way *w)
     if (status == TL_OK && w->kind == ONLINE) {
         status = run_online(l);
     } else if (status == TL_OK && w->kind == BPTT) {
-        tl_bptt bptt = {.k1 = w->k1, .model = l, .record = record, .update = update};
+        tl_bptt bptt = {.k1 = w->k1, .model = l, .record = record, .update = after_pass};
         status = tl_bptt_run(l->t, &bptt, l->steps, 2, state);
     } else if (status == TL_OK) {
         tl_artbp artbp = {.length = (double)w->k1,

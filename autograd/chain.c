@@ -59,9 +59,8 @@ static int64_t revolve_split(int64_t n, int64_t slots)
 /* ---- internal states: C(t,m) = min over y of y + C(t-y,m-1) + C(y-1,m) ------------------------- */
 
 typedef struct table {
-    int64_t steps, slots;
-    int64_t *cost, *best; /* [(steps + 1) * (slots + 1)] */
-    tl_block *room;
+    int64_t steps, slots, ratio; /* ratio 0: internal states only */
+    int64_t *cost, *best;        /* [(steps + 1) * (slots + 1)]; best < 0: hidden state at -best */
 } table;
 
 static int64_t *cell(const table *c, int64_t *of, int64_t t, int64_t m)
@@ -84,11 +83,39 @@ static void fill_cell(table *c, int64_t t, int64_t m)
     *cell(c, c->best, t, m) = m >= t ? 1 : best;
 }
 
+/* Hidden state after y steps: y + C(t-y,m-1) + C(y,m); internal states of step y: y + C(t-y,m-a) +
+ * C(y-1,m). */
+static void fill_mixed(table *c, int64_t t, int64_t m)
+{
+    int64_t a = c->ratio, best = t, least = t * (t + 1) / 2;
+    for (int64_t y = 1; y <= t && m > 1; y++) {
+        int64_t hidden =
+            y < t ? y + *cell(c, c->cost, t - y, m - 1) + *cell(c, c->cost, y, m) : INT64_MAX;
+        int64_t internal = y == t  ? y + *cell(c, c->cost, y - 1, m)
+                           : m > a ? y + *cell(c, c->cost, t - y, m - a) + *cell(c, c->cost, y - 1, m)
+                                   : INT64_MAX;
+        if (internal < least) {
+            least = internal;
+            best = y;
+        }
+        if (hidden < least) {
+            least = hidden;
+            best = -y;
+        }
+    }
+    bool all = m > (t - 1) * a;
+    *cell(c, c->cost, t, m) = all ? t : least;
+    *cell(c, c->best, t, m) = all ? 1 : best;
+}
+
 static void fill(table *c)
 {
     for (int64_t t = 0; t <= c->steps; t++)
         for (int64_t m = 1; m <= c->slots; m++)
-            fill_cell(c, t, m);
+            if (c->ratio)
+                fill_mixed(c, t, m);
+            else
+                fill_cell(c, t, m);
 }
 
 /* ---- a part of a chain ------------------------------------------------------------------ */
@@ -108,11 +135,24 @@ typedef struct part {
 /* How many steps of a part are recorded without more ado. */
 static int64_t whole(const part *p)
 {
-    return p->w->schedule == TL_REVOLVE ? 1 : p->slots;
+    return p->w->schedule == TL_REVOLVE ? 1
+           : p->w->schedule == TL_MIXED ? (p->slots - 1) / p->w->table.ratio + 1
+                                        : p->slots;
 }
 
-static int64_t split(const part *p)
+/* Where the first stretch of a part ends; *keep: the step behind it is recorded plainly; *cost: in
+ * slots. */
+static int64_t split(const part *p, bool *keep, int64_t *cost)
 {
+    int64_t best = 0;
+    *keep = p->w->schedule == TL_INTERNAL;
+    *cost = *keep || p->w->schedule == TL_REVOLVE;
+    if (p->w->schedule == TL_MIXED) {
+        best = *cell(&p->w->table, p->w->table.best, p->to - p->from, p->slots);
+        *keep = best > 0;
+        *cost = *keep ? p->w->table.ratio : 1;
+        return best > 0 ? best - 1 : -best;
+    }
     int64_t n = p->to - p->from;
     switch (p->w->schedule) {
     case TL_REVOLVE:
@@ -427,18 +467,18 @@ static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output
 {
     part rest = *p;
     while (t->error.status == TL_OK && rest.to - rest.from > whole(&rest)) {
-        int64_t at = rest.from + split(&rest), done = rest.from - p->from;
+        bool keep;
+        int64_t cost, at = rest.from + split(&rest, &keep, &cost), done = rest.from - p->from;
         part first = rest;
         first.to = at;
         if (at > rest.from)
             record_stretch(t, &first, state, output + done, seed ? seed + done : NULL);
-        if (p->w->schedule == TL_INTERNAL && t->error.status == TL_OK) {
+        if (keep && t->error.status == TL_OK) {
             record_steps(t, p->w, at, at + 1, state, output + (at - p->from));
             at++;
         }
         rest.from = at;
-        if (p->w->schedule == TL_REVOLVE || p->w->schedule == TL_INTERNAL)
-            rest.slots -= rest.slots > 1;
+        rest.slots = rest.slots > cost ? rest.slots - cost : 1;
     }
     record_steps(t, p->w, rest.from, rest.to, state, output + (rest.from - p->from));
 }
@@ -475,8 +515,7 @@ static bool try_step(tl_tape *t, const tl_chain *chain, const tl_var *state, siz
 }
 
 /* Beside its numbers a kept state costs some nodes. */
-static bool slots_of_bytes(tl_tape *t, const tl_chain *chain, const tl_plan *plan, const tl_var *state,
-                           int64_t *slots)
+static bool slots_of_bytes(tl_tape *t, const tl_chain *chain, tl_plan *plan, const tl_var *state)
 {
     size_t work, states, overhead = (size_t)(2 * chain->states + 8) * sizeof(tl_node);
     if (!try_step(t, chain, state, &work, &states) || !try_step(t, chain, state, &work, &states))
@@ -487,13 +526,29 @@ static bool slots_of_bytes(tl_tape *t, const tl_chain *chain, const tl_plan *pla
                      plan->bytes, of_steps, states + overhead);
         return false;
     }
-    *slots = (int64_t)((plan->bytes - of_steps) / (states + overhead));
+    plan->slots = (int64_t)((plan->bytes - of_steps) / (states + overhead));
+    plan->ratio = (int64_t)((work + states + overhead - 1) / (states + overhead));
     return true;
 }
 
-static bool make_table(tl_tape *t, table *c, int64_t steps, int64_t slots)
+/* More slots than keep everything are of no use. */
+static int64_t useful_slots(const tl_plan *plan, int64_t steps)
 {
-    *c = (table){.steps = steps, .slots = slots < steps ? slots : steps};
+    int64_t slots = slots_of(plan, steps),
+            most = plan->schedule == TL_MIXED ? plan->ratio * steps : steps;
+    return slots < most ? slots : most;
+}
+
+static bool make_table(tl_tape *t, table *c, const tl_plan *plan, int64_t steps)
+{
+    *c = (table){.steps = steps,
+                 .slots = useful_slots(plan, steps),
+                 .ratio = plan->schedule == TL_MIXED ? plan->ratio : 0};
+    if (c->ratio && (double)steps * (double)steps * (double)c->slots > 4e9) {
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "chain: %lld steps and %lld slots are too many for TL_MIXED",
+                     (long long)steps, (long long)c->slots);
+        return false;
+    }
     size_t cells = (size_t)(steps + 1) * (size_t)(c->slots + 1);
     c->cost = tl_scratch(t, 2 * cells * sizeof *c->cost);
     if (!c->cost)
@@ -503,18 +558,26 @@ static bool make_table(tl_tape *t, table *c, int64_t steps, int64_t slots)
     return true;
 }
 
+static bool by_table(const tl_plan *plan)
+{
+    return plan->schedule == TL_INTERNAL || plan->schedule == TL_MIXED;
+}
+
 static bool chain_fits(tl_tape *t, const tl_chain *chain, const tl_plan *plan)
 {
     if (chain->steps < 0 || chain->states < 1 || chain->states > TL_CHAIN_STATES)
         tl_tape_fail(t, TL_ERR_ARGUMENT,
                      "chain: %lld steps, %d states: wants 0 steps or more, 1..%d states",
                      (long long)chain->steps, chain->states, TL_CHAIN_STATES);
-    else if ((unsigned)plan->schedule > TL_INTERNAL)
+    else if ((unsigned)plan->schedule > TL_MIXED)
         tl_tape_fail(t, TL_ERR_ARGUMENT, "chain: there is no schedule %d", (int)plan->schedule);
     else if (!plan->bytes && slots_of(plan, chain->steps) < 1 && chain->steps > 0)
         tl_tape_fail(t, TL_ERR_ARGUMENT, "chain: %lld slots: at least 1", (long long)plan->slots);
-    else if (plan->bytes && plan->schedule != TL_REVOLVE)
-        tl_tape_fail(t, TL_ERR_ARGUMENT, "chain: a budget of bytes goes with TL_REVOLVE");
+    else if (plan->bytes && plan->schedule != TL_REVOLVE && plan->schedule != TL_MIXED)
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "chain: a budget of bytes goes with TL_REVOLVE and TL_MIXED");
+    else if (!plan->bytes && plan->schedule == TL_MIXED && plan->ratio < 1)
+        tl_tape_fail(t, TL_ERR_ARGUMENT, "chain: ratio %lld: a step takes at least one slot",
+                     (long long)plan->ratio);
     return t->error.status == TL_OK;
 }
 
@@ -522,18 +585,15 @@ tl_status tl_chain_record(tl_tape *t, const tl_chain *chain, const tl_plan *plan
                           tl_var *output)
 {
     const tl_plan all = {.schedule = TL_KEEP_ALL};
-    plan = plan ? plan : &all;
-    if (t->error.status || !chain_fits(t, chain, plan))
+    tl_plan own = plan ? *plan : all;
+    if (t->error.status || !chain_fits(t, chain, &own))
         return t->error.status;
     work *w = tl_scratch(t, sizeof *w);
-    if (!w)
+    if (!w || (own.bytes && !slots_of_bytes(t, chain, &own, state)))
         return t->error.status;
-    *w = (work){.chain = *chain, .schedule = plan->schedule};
-    part p = {.w = w, .to = chain->steps, .slots = slots_of(plan, chain->steps)};
-    if (plan->bytes && !slots_of_bytes(t, chain, plan, state, &p.slots))
-        return t->error.status;
-    p.slots = p.slots < chain->steps ? p.slots : chain->steps;
-    if (plan->schedule == TL_INTERNAL && !make_table(t, &w->table, chain->steps, p.slots))
+    *w = (work){.chain = *chain, .schedule = own.schedule};
+    part p = {.w = w, .to = chain->steps, .slots = useful_slots(&own, chain->steps)};
+    if (by_table(&own) && !make_table(t, &w->table, &own, chain->steps))
         return t->error.status;
     if (t->unrecorded)
         record_steps(t, w, 0, chain->steps, state, output);
@@ -544,19 +604,19 @@ tl_status tl_chain_record(tl_tape *t, const tl_chain *chain, const tl_plan *plan
 
 int64_t tl_plan_cost(const tl_plan *plan, int64_t steps)
 {
-    int64_t slots = slots_of(plan, steps);
-    if (steps < 0 || (unsigned)plan->schedule > TL_INTERNAL || (steps && slots < 1))
+    if (steps < 0 || (unsigned)plan->schedule > TL_MIXED || (steps && slots_of(plan, steps) < 1) ||
+        (plan->schedule == TL_MIXED && plan->ratio < 1))
         return -1;
-    slots = slots < steps ? slots : steps;
+    int64_t slots = useful_slots(plan, steps);
     if (!steps || plan->schedule == TL_KEEP_ALL)
         return steps;
     if (plan->schedule == TL_REVOLVE)
         return (int64_t)revolve_cost(steps, slots);
-    if (plan->schedule != TL_INTERNAL) /* all but the last stretch once more */
+    if (!by_table(plan)) /* all but the last stretch once more */
         return steps + (steps - 1) / slots * slots;
     tl_tape *t = tl_tape_new(NULL); /* for its memory */
     table c;
-    int64_t cost = t && make_table(t, &c, steps, slots) ? *cell(&c, c.cost, steps, slots) : -1;
+    int64_t cost = t && make_table(t, &c, plan, steps) ? *cell(&c, c.cost, steps, slots) : -1;
     tl_tape_free(t);
     return cost;
 }

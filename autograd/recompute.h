@@ -53,15 +53,20 @@ typedef enum tl_schedule {
     TL_REVOLVE,
     /* At most `slots` steps with all that they compute, chosen by dynamic programming. Gruslys et al.,
      * "Memory-efficient backpropagation through time", NIPS 2016, equation 3 (internal states) */
-    TL_INTERNAL
+    TL_INTERNAL,
+    /* A mixture of both within `slots` times the size of the states, of which a step with all that it
+     * computes takes `ratio`: at each place whichever leads to the fewest steps. The same, equation 4.
+     * Finding it takes T T slots operations: at most 4e9 are spent */
+    TL_MIXED
 } tl_schedule;
 
 typedef struct tl_plan {
     tl_schedule schedule;
     int64_t slots; /* see the schedules; >= 1 where it counts */
-    size_t bytes; /* > 0, for TL_REVOLVE: as many slots as fit into so many bytes beside the work of one
-                     step, which is found by trying; `slots` is not looked at. TL_ERR_MEMORY when not
-                     even one does */
+    int64_t ratio; /* TL_MIXED: >= 1 */
+    /* > 0, for TL_REVOLVE and TL_MIXED: slots, and ratio, that fit into so many bytes beside the work
+     * of one step; sizes are found by trying a step. TL_ERR_MEMORY when not even one slot fits */
+    size_t bytes;
 } tl_plan;
 
 /* Records the chain; output: [steps]. On return `state` holds the last states. NULL plan: all is kept.

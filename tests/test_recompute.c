@@ -59,6 +59,14 @@ static void costs_are_those_of_the_papers(void **state)
             }
             assert_int_equal(cost(TL_INTERNAL, m, n), least);
         }
+    for (int64_t n = 1; n < 40; n++)
+        for (int64_t m = 1; m < 9; m++) { /* never worse than one kind alone in as much memory */
+            tl_plan plan = {.schedule = TL_MIXED, .slots = m, .ratio = 1};
+            assert_int_equal(tl_plan_cost(&plan, n), cost(TL_INTERNAL, m, n));
+            plan.ratio = 3;
+            assert_true(tl_plan_cost(&plan, n) <= cost(TL_REVOLVE, m, n) + n);
+            assert_true(tl_plan_cost(&plan, n) <= cost(TL_INTERNAL, (m + 2) / 3, n));
+        }
     assert_int_equal(cost(TL_EVERY, 4, 12), 12 + 8);
     assert_int_equal(cost(TL_EVERY, 4, 13), 13 + 12);
     assert_int_equal(cost(TL_SQRT, 0, 100), 190);
@@ -185,10 +193,10 @@ static void gradients_are_the_same_to_the_bit(void **state)
             answer plain = walk(&n, NULL);
             assert_int_equal(plain.recomputed, 0);
             assert_true(fabs(tl_tensor_get(plain.dw, 3)) > 1e-3);
-            for (int schedule = TL_KEEP_ALL; schedule <= TL_INTERNAL; schedule++)
+            for (int schedule = TL_KEEP_ALL; schedule <= TL_MIXED; schedule++)
                 for (int64_t slots = 1; slots <= 5; slots++) {
                     char text[64];
-                    tl_plan plan = {.schedule = (tl_schedule)schedule, .slots = slots};
+                    tl_plan plan = {.schedule = (tl_schedule)schedule, .slots = slots, .ratio = 2};
                     answer a = walk(&n, &plan);
                     snprintf(text, sizeof text, "schedule %d, %lld slots, %lld steps", schedule,
                              (long long)slots, (long long)lengths[which]);
@@ -221,6 +229,15 @@ static void steps_are_counted(void **state)
         answer_free(&a);
         net_free(&n);
     }
+    for (int64_t ratio = 1; ratio <= 5; ratio += 2)
+        for (int64_t slots = 1; slots <= 12; slots += 3) { /* as many as the programme says */
+            tl_plan plan = {.schedule = TL_MIXED, .slots = slots, .ratio = ratio};
+            net mixed = net_new(30, false);
+            answer b = walk(&mixed, &plan);
+            assert_int_equal(mixed.calls, tl_plan_cost(&plan, 30));
+            answer_free(&b);
+            net_free(&mixed);
+        }
     net n = net_new(1000, false);
     answer a = walk(&n, &(tl_plan){.schedule = TL_REVOLVE, .slots = 50});
     assert_int_equal(n.calls, 1948 + 1000);
@@ -339,7 +356,7 @@ static void errors_in_words(void **state)
         {{.schedule = TL_EVERY, .slots = 1, .bytes = 1 << 20},
          2,
          TL_ERR_ARGUMENT,
-         "chain: a budget of bytes goes with TL_REVOLVE"},
+         "chain: a budget of bytes goes with TL_REVOLVE and TL_MIXED"},
         {{.schedule = TL_EVERY, .slots = 2},
          0,
          TL_ERR_ARGUMENT,

@@ -21,6 +21,7 @@ typedef struct chain {
     double value[LONGEST + 1]; /* the state before each step when it was first computed */
     bool same;                 /* the state must be that again when it is recorded again */
     double dropout;
+    tl_tape *t; /* of the run */
 } chain;
 
 static chain chain_of(double w, const double *c)
@@ -67,6 +68,8 @@ static bool chain_update(void *model, const tl_bptt_pass *pass)
     if (m->rate != 0)
         tl_tensor_fill(m->w->value, w - m->rate * g);
     tl_zero_gradients(m->params);
+    if (m->dropout > 0) /* somebody else draws a number */
+        tl_random_unit(tl_tape_random(m->t));
     return m->passes != m->stop_after;
 }
 
@@ -75,6 +78,7 @@ static double run_chain(chain *m, tl_bptt b, int64_t steps)
 {
     tl_tape *t = tl_tape_new(&(tl_tape_config){.seed = 3});
     tl_var x = tl_full(t, TL_F64, TL_SHAPE(1), 1);
+    m->t = t;
     b.model = m;
     b.record = chain_record;
     b.update = b.update ? b.update : chain_update;
@@ -441,6 +445,93 @@ static void truncated_equals_cut_by_hand(void **state)
                     assert_near(report.loss, loss, 1e-13);
             }
         net_free(&m);
+    }
+}
+
+/* With an optimiser between the passes and old activations kept: every step by hand with the weights of
+ * its own time, all versions of which are alive. */
+enum { TRAINED = 25, STRETCH = 3, WINDOW = 8, VERSIONS = (TRAINED + STRETCH - 1) / STRETCH };
+
+typedef struct training {
+    net net; /* first, as net_record takes it */
+    tl_optimizer *optimizer;
+} training;
+
+static bool train_on(void *model, const tl_bptt_pass *pass)
+{
+    training *m = model;
+    (void)pass;
+    tl_optimizer_step(m->optimizer);
+    tl_zero_gradients(m->net.params);
+    return true;
+}
+
+static training training_of(bool lstm)
+{
+    training m = {.net = net_of(lstm, TRAINED)};
+    m.optimizer = tl_optimizer_new(
+        m.net.params, &(tl_optimizer_config){.kind = TL_SGD, .rate = 0.01, .momentum = 0.5});
+    assert_non_null(m.optimizer);
+    return m;
+}
+
+/* The pass with new steps [from,to); step s uses the weights of version s / STRETCH. */
+static void kept_by_hand(const net *m, tl_tensor *versions[VERSIONS][8], int64_t reaches, int64_t from,
+                         int64_t to)
+{
+    tl_tape *t = tl_tape_new(NULL);
+    tl_var h = tl_full(t, TL_F64, TL_SHAPE(B, H), 0), c = h, loss = tl_full(t, TL_F64, 0, NULL, 0);
+    for (int64_t step = 0; step < to; step++) {
+        for (int k = 0; k < m->params->count; k++)
+            m->params->entry[k]->value = versions[step / STRETCH][k];
+        if (step == reaches)
+            h = tl_detach(t, h), c = tl_detach(t, c);
+        step_by_hand(t, m, tl_select(t, tl_constant(t, m->x), 0, step), &h, &c);
+        if (step >= from)
+            loss = tl_add(t, loss, tl_sum(t, tl_square(t, h)));
+    }
+    assert_int_equal(tl_backward(t, loss), TL_OK);
+    tl_tape_free(t);
+}
+
+static void kept_activations_belong_to_their_weights(void **state)
+{
+    (void)state;
+    for (int lstm = 0; lstm < 2; lstm++) {
+        training driven = training_of(lstm), by_hand = training_of(lstm);
+        tl_params *params = by_hand.net.params;
+        tl_tape *t = tl_tape_new(NULL);
+        tl_var s[2] = {TL_NONE, TL_NONE};
+        tl_bptt b = {.k1 = STRETCH, .k2 = WINDOW, .old = TL_OLD_KEPT, .params = driven.net.params};
+        b.model = &driven, b.record = net_record, b.update = train_on;
+        tl_bptt_run(t, &b, TRAINED, lstm ? 2 : 1, s);
+        assert_ok(t);
+        tl_tape_free(t);
+
+        tl_tensor *versions[VERSIONS][8];
+        for (int p = 0; p < VERSIONS; p++) {
+            int64_t from = p * STRETCH, to = smaller(from + STRETCH, TRAINED);
+            for (int k = 0; k < params->count; k++) /* the newest ones, taken over */
+                versions[p][k] = params->entry[k]->value;
+            kept_by_hand(&by_hand.net, versions, first_reached(STRETCH, WINDOW, TRAINED, from, to),
+                         from, to);
+            for (int k = 0; k < params->count; k++)
+                params->entry[k]->value = tl_tensor_copy(versions[p][k], TL_F64, NULL);
+            train_on(&by_hand, NULL);
+            for (int k = 0; k < params->count && p + 1 < VERSIONS; k++)
+                assert_true(tl_tensor_get(params->entry[k]->value, 0) !=
+                            tl_tensor_get(versions[p][k], 0));
+            if (p + 1 == VERSIONS)
+                for (int k = 0; k < params->count; k++)
+                    assert_tensors(driven.net.params->entry[k]->value, params->entry[k]->value, 1e-13);
+        }
+        for (int p = 0; p < VERSIONS; p++)
+            for (int k = 0; k < params->count; k++)
+                tl_tensor_release(versions[p][k]);
+        net_free(&driven.net);
+        net_free(&by_hand.net);
+        tl_optimizer_free(driven.optimizer);
+        tl_optimizer_free(by_hand.optimizer);
     }
 }
 
@@ -980,6 +1071,7 @@ int main(void)
         cmocka_unit_test(updates_between_passes),
         cmocka_unit_test(what_is_kept_keeps_its_noise),
         cmocka_unit_test(truncated_equals_cut_by_hand),
+        cmocka_unit_test(kept_activations_belong_to_their_weights),
         cmocka_unit_test(without_a_cut_it_is_full_bptt),
         cmocka_unit_test(steps_are_visited_as_often_as_the_name_says),
         cmocka_unit_test(streams_of_different_ends),

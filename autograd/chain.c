@@ -185,7 +185,7 @@ typedef struct stretch {
                      values: */
     tl_var *seed; /* their gradients are known already, [to - from] */
     int shared;   /* the state that the last output is; -1: none */
-    uint32_t scope;
+    uint32_t scope, chain;
     tl_random random; /* as it was before */
     tl_dtype dtype;
     const tl_layout *state[TL_CHAIN_STATES], *output;
@@ -365,8 +365,9 @@ static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output
 static void record_again(tl_tape *t, const stretch *s, tl_var *state, tl_var *output, tl_var *seed)
 {
     int unrecorded = t->unrecorded;
-    uint32_t scope = t->scopes.current;
+    uint32_t scope = t->scopes.current, chain = t->chain;
     tl_random random = t->random;
+    t->chain = s->chain;
     t->unrecorded = 0;
     t->random = s->random;
     t->scopes.current = s->scope;
@@ -374,6 +375,7 @@ static void record_again(tl_tape *t, const stretch *s, tl_var *state, tl_var *ou
     t->random = random;
     if (t->error.status == TL_OK)
         t->scopes.current = scope;
+    t->chain = chain;
     t->unrecorded = unrecorded;
 }
 
@@ -435,6 +437,7 @@ static void record_stretch(tl_tape *t, const part *p, tl_var *state, tl_var *out
                    .seed = seed,
                    .shared = -1,
                    .scope = t->scopes.current,
+                   .chain = t->chain,
                    .random = t->random};
     if (!run(t, s, state))
         return;
@@ -595,10 +598,13 @@ tl_status tl_chain_record(tl_tape *t, const tl_chain *chain, const tl_plan *plan
     part p = {.w = w, .to = chain->steps, .slots = useful_slots(&own, chain->steps)};
     if (by_table(&own) && !make_table(t, &w->table, &own, chain->steps))
         return t->error.status;
+    uint32_t outer = t->chain;
+    t->chain = t->nodes.count;
     if (t->unrecorded)
         record_steps(t, w, 0, chain->steps, state, output);
     else
         record_part(t, &p, state, output, NULL);
+    t->chain = outer;
     return t->error.status;
 }
 

@@ -28,17 +28,24 @@ static tl_matrix weight_matrix(const tl_node *w, bool transposed)
     return transposed ? tl_matrix_transposed(m) : m;
 }
 
+/* What a stretch makes for itself is forgotten with it; but not the leaves of parameters. */
+static bool will_stay(const tl_tape *t, uint32_t id)
+{
+    const tl_node *n = tl_node_at(t, id);
+    return id < t->again || (!n->op && n->leaf && tl_is_tied(t, id));
+}
+
 const tl_packed *tl_tape_packed(tl_tape *t, tl_var weight, bool transposed)
 {
     static const tl_packed met_once; /* a mark: only its address counts */
-    if ((weight.id & TL_LOOSE) || weight.id >= t->again)
+    if ((weight.id & TL_LOOSE) || !will_stay(t, weight.id))
         return NULL;
     uint64_t key = ((uint64_t)weight.id << 1 | (transposed ? 1 : 0)) + 1;
     tl_packed *packed = tl_map_find(&t->packed, key);
     if (packed && packed != &met_once)
         return packed;
     const tl_node *w = tl_node_at(t, weight.id);
-    if (w->op && !packed) {
+    if (w->op && !packed && weight.id >= t->chain) {
         tl_map_insert(t, &t->packed, key, (void *)(uintptr_t)&met_once);
         return NULL;
     }

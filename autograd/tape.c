@@ -110,9 +110,16 @@ void tl_tape_reset(tl_tape *t)
     tl_arena_reset(&t->arena);
     tl_arena_reset(&t->lasting);
     t->again = UINT32_MAX;
+    t->chain = 0;
     t->generation++;
     t->error.status = TL_OK;
     t->error.message[0] = 0;
+}
+
+bool tl_is_tied(const tl_tape *t, uint32_t leaf)
+{
+    uint64_t key = (uint64_t)(uintptr_t)tl_node_at(t, leaf)->leaf->value;
+    return (uintptr_t)tl_map_find(&t->leaves, key) == (uintptr_t)leaf + 1;
 }
 
 tl_tape_mark tl_tape_mark_here(const tl_tape *t)

@@ -180,8 +180,9 @@ struct tl_tape {
     tl_map_table hooks, stopped, names, untied; /* by id; `untied` by tensor */
     tl_map_table profile;                       /* op -> tl_profile_line; survives a reset */
     unsigned observe;                           /* OBSERVE_..., survives a reset */
-    uint32_t
-        again;  /* variables from here on are recorded for a derivative only; UINT32_MAX: none are */
+    /* Variables from `again` on are recorded for a derivative only; UINT32_MAX: none are. Weights that
+     * were made before `chain` are used in many steps; 0: none is known to be. */
+    uint32_t again, chain;
     bool watch; /* hash what is held; survives a reset */
     tl_scope_list scopes;
     tl_held *held;
@@ -268,6 +269,8 @@ typedef struct tl_tape_mark {
     uint32_t nodes, scopes, held, leaves, untied;
     tl_arena_mark arena;
 } tl_tape_mark;
+
+bool tl_is_tied(const tl_tape *t, uint32_t leaf); /* one leaf for all uses of its tensor */
 
 tl_tape_mark tl_tape_mark_here(const tl_tape *t);
 /* Forgets all that was recorded since; not if tied leaves are among it, which others may know. */

@@ -513,8 +513,10 @@ static tl_var run_lane(lane *l, tl_var x, tl_var *state)
     separate(l, state);
     if (u->handles && good(u))
         remember(l, 0, -1, TL_NONE, TL_NONE, state);
+    for (int64_t count = 0; !u->o->recompute && outputs && count < u->T && good(u); count++)
+        chain_step(u->t, l, count, state, &outputs[count]);
     const tl_chain chain = {.steps = u->T, .states = u->rnn->states, .step = chain_step, .context = l};
-    if (outputs && good(u))
+    if (u->o->recompute && outputs && good(u))
         tl_chain_record(u->t, &chain, u->o->recompute, state, outputs);
     for (int64_t k = 0; good(u) && l->backwards && k < u->T / 2; k++) {
         tl_var other = outputs[k];

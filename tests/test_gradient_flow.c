@@ -1027,6 +1027,38 @@ static void single_precision(void **state)
     tl_params_free(params);
 }
 
+/* With whatever memory there is: the whole of it, or an error that says so. */
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    net n = net_from(&networks[3]);
+    int done = 0, refused = 0;
+    for (size_t limit = 1 << 16; !done; limit += 1 << 16) {
+        tl_tape *t = tl_tape_new(&(tl_tape_config){.memory = limit});
+        tl_unrolled u;
+        tl_gradient_flow flow = {0};
+        if (!t)
+            continue;
+        tl_var y = tl_unroll_with(t, &n.rnn, input_for(t, &networks[3], T), NULL,
+                                  &(tl_unroll_options){.handles = &u, .keep_gradients = true});
+        tl_var loss = tl_sum(t, y);
+        tl_backward_retain(t, loss);
+        bool measured = tl_gradient_flow_measure(t, &u, NULL, &flow) == TL_OK;
+        for (tl_flow_held held = TL_HOLD_GRADIENTS; held <= TL_HOLD_NOTHING; held++)
+            tl_flow_penalty(t, loss, &u, &(tl_flow_penalty_options){.held = held});
+        if (!measured) {
+            assert_int_equal(flow.count, 0);
+            assert_int_equal(tl_tape_status(t), TL_ERR_MEMORY);
+        }
+        refused += !measured;
+        done = tl_tape_status(t) == TL_OK;
+        assert_true(done || tl_tape_status(t) == TL_ERR_MEMORY);
+        tl_tape_free(t);
+    }
+    assert_true(refused > 3);
+    net_free(&n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1055,6 +1087,7 @@ int main(void)
         cmocka_unit_test(pictures),
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(single_precision),
+        cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -332,6 +332,11 @@ int main(void)
         "IRNN's units pass everything on or, below zero, nothing. And an LSTM forgets by its forget\n"
         "gate: with a bias of 1 the gradient lives twice as long as with 0, with 5 for all 40 "
         "steps.\n");
+    printf(
+        "\nStep by step, last one first. ratio: |g J| / |g|. |J|_F, |J|_2: the step's Jacobian. "
+        "bound:\n"
+        "|W_hh|_2 times the largest f' (Pascanu et al., equation 6). lg: log10 of what is left of the\n"
+        "last step's gradient, and of the products of |J|_2 and of the bounds, which are above it.\n");
     show_curve(t, &networks[0], false);
     show_curve(t, &networks[2], false);
     show_curve(t, &networks[7], true);

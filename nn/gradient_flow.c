@@ -53,20 +53,18 @@ static bool read(tl_tape *t, tl_var v, double *out, bool add)
     return true;
 }
 
-/* Numbers as a constant of the shape and dtype of v. */
-static tl_var constant_like(tl_tape *t, tl_var v, const double *numbers)
+/* Numbers in the shape and dtype of v, off the record: written into the result of an op, which, unlike
+ * a constant, goes when the region ends. */
+static tl_var seed_like(tl_tape *t, tl_var v, const double *numbers)
 {
-    tl_array a = tl_value(t, v);
-    if (!a.layout)
+    tl_var seed = tl_affine(t, v, 0, 0);
+    tl_array a = tl_value(t, seed);
+    if (!a.data)
         return tl_poison(t);
-    tl_var copy = tl_full(t, a.dtype, a.layout->ndim, a.layout->shape, 0);
-    tl_array c = tl_value(t, copy);
-    if (!c.data)
-        return tl_poison(t);
-    tl_tensor view = {.data = c.data, .layout = *c.layout, .dtype = c.dtype};
+    tl_tensor view = {.data = a.data, .layout = *a.layout, .dtype = a.dtype};
     for (int64_t i = 0; i < view.layout.count; i++)
         tl_tensor_set(&view, i, numbers[i]);
-    return copy;
+    return seed;
 }
 
 /* ---- one step as a linear map ------------------------------------------------------------ */
@@ -90,7 +88,7 @@ static void pull(const jacobian *j, const tl_var *outputs, const tl_var *inputs,
     tl_no_record_begin(t);
     for (int k = 0; k < j->count && good(t); k++) {
         tl_var grad[TL_MOST_STATES];
-        if (tl_grad(t, outputs[k], constant_like(t, outputs[k], from), j->count, inputs, false, grad) !=
+        if (tl_grad(t, outputs[k], seed_like(t, outputs[k], from), j->count, inputs, false, grad) !=
             TL_OK)
             break;
         from += tl_value(t, outputs[k]).layout->count;

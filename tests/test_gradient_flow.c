@@ -1027,6 +1027,23 @@ static void single_precision(void **state)
     tl_params_free(params);
 }
 
+/* However many iterations: what is left on the tape is one walk back for each step. */
+static void iterations_leave_nothing(void **state)
+{
+    (void)state;
+    size_t live[2];
+    uint32_t recorded[2];
+    for (int k = 0; k < 2; k++) {
+        run r = run_of(&networks[3], T, EVERY_STEP);
+        flow_of(&r, &(tl_flow_options){.iterations = k ? 200 : 2, .tolerance = 1e-300});
+        live[k] = tl_tape_measure(r.t).live;
+        recorded[k] = tl_tape_measure(r.t).variables;
+        run_free(&r);
+    }
+    assert_int_equal(live[0], live[1]);
+    assert_int_equal(recorded[0], recorded[1]);
+}
+
 /* With whatever memory there is: the whole of it, or an error that says so. */
 static void memory_runs_out(void **state)
 {
@@ -1087,6 +1104,7 @@ int main(void)
         cmocka_unit_test(pictures),
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(single_precision),
+        cmocka_unit_test(iterations_leave_nothing),
         cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

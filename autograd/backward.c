@@ -519,6 +519,20 @@ static void ask_inputs(tl_tape *t, int count, const tl_var *inputs, uint32_t *sa
     }
 }
 
+/* The caller's reference to an answer: within a no-record region it ends with the region. */
+static void leave_to_region(tl_tape *t, uint32_t id)
+{
+    if (!t->unrecorded || !(id & TL_LOOSE))
+        return;
+    tl_node *n = tl_node_at(t, id);
+    if (n->flags & NODE_RECENT)
+        n->refs--; /* the region has it already */
+    else if (tl_id_push(t, &t->recent, id)) {
+        n->flags |= NODE_RECENT;
+        n->refs--;
+    }
+}
+
 static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const uint32_t *saved,
                            tl_var *grads)
 {
@@ -527,6 +541,7 @@ static void collect_inputs(tl_tape *t, int count, const tl_var *inputs, const ui
         if (x->kept) {
             tl_loose_retain(t, id_of(x->kept));
             grads[k] = tl_var_of(t, id_of(x->kept));
+            leave_to_region(t, grads[k].id);
         } else {
             grads[k] = tl_full(t, (tl_dtype)x->dtype, x->layout->ndim, x->layout->shape, 0);
         }

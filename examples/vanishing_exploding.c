@@ -105,13 +105,16 @@ static tl_var record(tl_tape *t, model *m)
 
 /* ---- measuring ----------------------------------------------------------------------------- */
 
-static tl_status measure(tl_tape *t, model *m, tl_gradient_flow *flow)
+/* The loss is at the last step alone: rates can be read off the gradients, and Jacobians, which cost
+ * far more, are for those who want to see them. */
+static tl_status measure(tl_tape *t, model *m, bool jacobians, tl_gradient_flow *flow)
 {
     tl_tape_reset(t);
     tl_zero_gradients(m->params);
     if (tl_backward_retain(t, record(t, m)) != TL_OK)
         return tl_tape_status(t);
-    return tl_gradient_flow_measure(t, &m->u, &(tl_flow_options){.network = &m->rnn}, flow);
+    return tl_gradient_flow_measure(
+        t, &m->u, &(tl_flow_options){.network = &m->rnn, .no_jacobians = !jacobians}, flow);
 }
 
 /* How much of dL/dW_hh the steps of the older half are, by the norms of the steps' own gradients. */
@@ -178,7 +181,7 @@ static int measure_all(tl_tape *t, const network *networks, int count)
     for (int k = 0; k < count; k++) {
         tl_gradient_flow flow;
         model m;
-        if (!model_init(&m, &networks[k]) || measure(t, &m, &flow) != TL_OK) {
+        if (!model_init(&m, &networks[k]) || measure(t, &m, false, &flow) != TL_OK) {
             fprintf(stderr, "%s: %s\n", networks[k].name, tl_tape_message(t));
             failures++;
         } else {
@@ -195,7 +198,7 @@ static void show_curve(tl_tape *t, const network *n, bool picture)
     tl_gradient_flow flow;
     model m;
     printf("\n%s\n", n->name);
-    if (model_init(&m, n) && measure(t, &m, &flow) == TL_OK) {
+    if (model_init(&m, n) && measure(t, &m, true, &flow) == TL_OK) {
         tl_gradient_flow shown = flow;
         shown.trace += flow.count - 1; /* all states of the cell */
         shown.count = 1;
@@ -259,7 +262,7 @@ static tl_flow_verdict train(tl_tape *t, const network *n, double lambda)
     if (model_init(&m, n))
         adam = tl_optimizer_new(m.params, &(tl_optimizer_config){.kind = TL_SGD, .rate = 0.05});
     for (int update = 0; adam && update <= UPDATES; update++) {
-        if (update % (UPDATES / 4) == 0 && measure(t, &m, &flow) == TL_OK) {
+        if (update % (UPDATES / 4) == 0 && measure(t, &m, false, &flow) == TL_OK) {
             verdict = flow.verdict;
             printf(" %.3f%s", flow.trace[0].rate, update < UPDATES ? " ->" : "");
         }
@@ -329,6 +332,11 @@ int main(void)
         "IRNN's units pass everything on or, below zero, nothing. And an LSTM forgets by its forget\n"
         "gate: with a bias of 1 the gradient lives twice as long as with 0, with 5 for all 40 "
         "steps.\n");
+    printf(
+        "\nStep by step, last one first. ratio: |g J| / |g|. |J|_F, |J|_2: the step's Jacobian. "
+        "bound:\n"
+        "|W_hh|_2 times the largest f' (Pascanu et al., equation 6). lg: log10 of what is left of the\n"
+        "last step's gradient, and of the products of |J|_2 and of the bounds, which are above it.\n");
     show_curve(t, &networks[0], false);
     show_curve(t, &networks[2], false);
     show_curve(t, &networks[7], true);

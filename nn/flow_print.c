@@ -129,6 +129,7 @@ static void print_row(FILE *stream, const tl_flow_trace *trace, int64_t n, doubl
                              trace->frobenius[n],
                              trace->spectral[n],
                              trace->bound[n],
+                             trace->reach[n],
                              product[0],
                              product[1]};
     char text[CELL_TEXT], bar[BAR + 1];
@@ -155,8 +156,8 @@ static void print_trace(const tl_gradient_flow *flow, const tl_flow_trace *trace
     if (trace->first > flow->steps)
         return;
     range_of(trace->norm, flow->steps + 1, &low, &high);
-    fprintf(stream, "%6s %9s  %-*s %9s %9s %9s %9s %9s %9s\n", "step", "|dL/ds|", BAR, "", "ratio",
-            "|J|_F", "|J|_2", "bound", "lg P|J|_2", "lg Pbound");
+    fprintf(stream, "%6s %9s  %-*s %9s %9s %9s %9s %9s %9s %9s\n", "step", "|dL/ds|", BAR, "", "ratio",
+            "|J|_F", "|J|_2", "bound", "lg reach", "lg P|J|_2", "lg Pbound");
     print_last(stream, trace, flow->steps, low, high);
     for (int64_t n = flow->steps - 1; n >= trace->first; n--) {
         product[0] = add_log10(product[0], trace->spectral[n]);
@@ -193,7 +194,7 @@ static void put_field(FILE *stream, const double *x, int64_t n, int64_t count)
 
 tl_status tl_flow_csv(const tl_gradient_flow *flow, FILE *stream)
 {
-    fprintf(stream, "layer,direction,state,step,norm,carried,frobenius,spectral,bound\n");
+    fprintf(stream, "layer,direction,state,step,norm,carried,reach,frobenius,spectral,bound\n");
     for (int k = 0; k < flow->count; k++) {
         const tl_flow_trace *trace = &flow->trace[k];
         for (int64_t n = 0; n <= flow->steps; n++) {
@@ -203,6 +204,7 @@ tl_status tl_flow_csv(const tl_gradient_flow *flow, FILE *stream)
                 fprintf(stream, "%d,%d,all,%" PRId64, trace->layer, trace->direction, n);
             put_field(stream, trace->norm, n, flow->steps + 1);
             put_field(stream, trace->carried, n, flow->steps);
+            put_field(stream, trace->reach, n, flow->steps + 1);
             put_field(stream, trace->frobenius, n, flow->steps);
             put_field(stream, trace->spectral, n, flow->steps);
             put_field(stream, trace->bound, n, flow->steps);

@@ -53,20 +53,18 @@ static bool read(tl_tape *t, tl_var v, double *out, bool add)
     return true;
 }
 
-/* Numbers as a constant of the shape and dtype of v. */
-static tl_var constant_like(tl_tape *t, tl_var v, const double *numbers)
+/* Numbers in the shape and dtype of v, off the record: written into the result of an op, which, unlike
+ * a constant, goes when the region ends. */
+static tl_var seed_like(tl_tape *t, tl_var v, const double *numbers)
 {
-    tl_array a = tl_value(t, v);
-    if (!a.layout)
+    tl_var seed = tl_affine(t, v, 0, 0);
+    tl_array a = tl_value(t, seed);
+    if (!a.data)
         return tl_poison(t);
-    tl_var copy = tl_full(t, a.dtype, a.layout->ndim, a.layout->shape, 0);
-    tl_array c = tl_value(t, copy);
-    if (!c.data)
-        return tl_poison(t);
-    tl_tensor view = {.data = c.data, .layout = *c.layout, .dtype = c.dtype};
+    tl_tensor view = {.data = a.data, .layout = *a.layout, .dtype = a.dtype};
     for (int64_t i = 0; i < view.layout.count; i++)
         tl_tensor_set(&view, i, numbers[i]);
-    return copy;
+    return seed;
 }
 
 /* ---- one step as a linear map ------------------------------------------------------------ */
@@ -90,7 +88,7 @@ static void pull(const jacobian *j, const tl_var *outputs, const tl_var *inputs,
     tl_no_record_begin(t);
     for (int k = 0; k < j->count && good(t); k++) {
         tl_var grad[TL_MOST_STATES];
-        if (tl_grad(t, outputs[k], constant_like(t, outputs[k], from), j->count, inputs, false, grad) !=
+        if (tl_grad(t, outputs[k], seed_like(t, outputs[k], from), j->count, inputs, false, grad) !=
             TL_OK)
             break;
         from += tl_value(t, outputs[k]).layout->count;
@@ -441,46 +439,59 @@ static tl_flow_verdict judge(const tl_gradient_flow *flow, tl_flow_trace *trace)
 {
     if (trace->at >= 0)
         return TL_FLOW_VANISHING;
-    if (!trace->fitted)
-        return TL_FLOW_SILENT;
     return trace->rate < flow->vanishing   ? TL_FLOW_VANISHING
            : trace->rate > flow->exploding ? TL_FLOW_EXPLODING
                                            : TL_FLOW_HEALTHY;
 }
 
-/* What g_(n+1) becomes on its way to s_n. */
-static double arrives(const measuring *m, const tl_flow_trace *trace, int64_t n)
+/* v <- v J_n / |v J_n|; log |v J_n|. Without Jacobians it is read off the norms. */
+static double carry_back(const measuring *m, const tl_flow_trace *trace, int64_t n, double *v,
+                         double *x)
 {
-    return m->o->no_jacobians ? trace->norm[n] : trace->carried[n];
+    if (m->o->no_jacobians)
+        return log(trace->norm[n] / trace->norm[n + 1]);
+    jacobian j = jacobian_of(m, trace, n);
+    transposed(&j, v, x);
+    double norm = norm_of(x, j.size, 1);
+    for (int64_t i = 0; i < j.size && norm > 0; i++)
+        v[i] = x[i] / norm;
+    return log(norm);
 }
 
-/* Steps back from the last one, as far as something is carried. */
-static tl_flow_verdict fit(const measuring *m, tl_flow_trace *trace)
+static bool is_finite(const measuring *m, tl_flow_trace *trace)
 {
+    for (int64_t n = m->u->steps; n >= trace->first && trace->at < 0; n--)
+        if (!isfinite(trace->norm[n]))
+            trace->at = n;
+    return trace->at < 0;
+}
+
+/* Follows the gradient of the last step that has one, g_S, to the first state. */
+static tl_flow_verdict follow(const measuring *m, tl_flow_trace *trace)
+{
+    int64_t size = size_of(m, trace), n = m->u->steps;
+    double *v = room(m->t, 2 * size), log_left = 0;
     line l = {0};
-    double log_left = 0;
-    trace->rate = trace->left = (double)NAN;
-    trace->at = -1;
-    for (int64_t n = m->u->steps; n >= trace->first; n--) {
-        if (!isfinite(trace->norm[n]) || (n > trace->first && !isfinite(arrives(m, trace, n - 1)))) {
-            trace->at = n;
-            return TL_FLOW_NOT_FINITE;
-        }
-    }
+    if (!v || !is_finite(m, trace))
+        return TL_FLOW_NOT_FINITE;
+    while (n > trace->first && trace->norm[n] == 0)
+        n--;
+    if (n <= trace->first || trace->norm[n] == 0)
+        return TL_FLOW_SILENT;
+    gradient_at(m, trace, n, v);
+    normalise(v, size, trace->norm[n]);
     add_point(&l, 0, 0);
-    for (int64_t n = m->u->steps - 1; n >= trace->first && trace->at < 0; n--) {
-        if (trace->norm[n + 1] == 0)
-            continue;
-        if (arrives(m, trace, n) == 0) {
-            trace->at = n;
-        } else {
-            log_left += log(arrives(m, trace, n)) - log(trace->norm[n + 1]);
+    for (trace->reach[n] = 0; n-- > trace->first && trace->at < 0 && good(m->t);) {
+        log_left += carry_back(m, trace, n, v, v + size);
+        trace->reach[n] = log_left / log(10);
+        if (isfinite(log_left))
             add_point(&l, (double)++trace->fitted, log_left);
-        }
+        else
+            trace->at = n;
     }
-    trace->rate = trace->fitted ? exp(slope_of(&l)) : trace->at >= 0 ? 0 : (double)NAN;
-    trace->left = trace->at >= 0 ? 0 : trace->fitted ? exp(log_left) : (double)NAN;
-    return judge(m->flow, trace);
+    trace->rate = trace->fitted ? exp(slope_of(&l)) : 0;
+    trace->left = exp(log_left);
+    return isnan(log_left) || log_left == (double)INFINITY ? TL_FLOW_NOT_FINITE : judge(m->flow, trace);
 }
 
 /* ---- all of it -------------------------------------------------------------------------- */
@@ -496,6 +507,8 @@ static bool begin_trace(const measuring *m, tl_flow_trace *trace)
     trace->frobenius = missing(m->t, T);
     trace->spectral = missing(m->t, T);
     trace->bound = missing(m->t, T);
+    trace->reach = missing(m->t, T + 1);
+    trace->rate = trace->left = (double)NAN;
     return good(m->t);
 }
 
@@ -507,7 +520,7 @@ static void measure(const measuring *m, tl_flow_trace *trace)
     measure_jacobians(m, trace);
     measure_bound(m, trace);
     if (good(m->t))
-        trace->verdict = fit(m, trace);
+        trace->verdict = follow(m, trace);
 }
 
 static bool graver(tl_flow_verdict a, tl_flow_verdict b)

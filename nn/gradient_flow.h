@@ -79,14 +79,17 @@ typedef struct tl_flow_trace {
     double *bound;
     int unconverged; /* steps whose power iteration came to its end before its tolerance */
 
+    /* [T+1]: log10 of |g_S J_(S-1) .. J_n| / |g_S|, S the last state that has a gradient: what is left,
+     * n steps from the beginning, of what the end has to say; the left side of equation 7. With a loss
+     * at the last step only this is |g_n| / |g_T|. What losses on the way add, which would hide that
+     * nothing comes from afar, is not in it. */
+    double *reach;
+
     tl_flow_verdict verdict;
-    /* The fitted decay rate: with r_n = |g_(n+1) J_n| / |g_(n+1)|, the line of least squares through
-     * sum of log r_n against the number of steps back has the slope log(rate). A gradient is
-     * multiplied by it at each step back. With a loss at the last step only it is the rate of the
-     * norms |g_n| themselves; what losses at other steps add, which would hide that nothing comes
-     * from afar, does not count. */
+    /* The fitted decay rate: the line of least squares through log |g_S J_(S-1) .. J_n| against the
+     * number of steps back has the slope log(rate). */
     double rate;
-    double left;    /* the product of all r_n: what is left of a gradient at the first state */
+    double left;    /* 10^reach at the first state */
     int64_t fitted; /* steps that are in it */
     int64_t at;     /* NOT_FINITE: where; VANISHING: the step through which nothing came; else -1 */
 } tl_flow_trace;
@@ -102,10 +105,10 @@ typedef struct tl_gradient_flow {
 } tl_gradient_flow;
 
 /* Fills `flow`, whose arrays are good until the tape is reset. After tl_backward_retain, or tl_backward
- * with no_jacobians (`carried`, rates and verdicts then come from the ratios of the norms themselves,
- * and want a loss at the last step only). Jacobians leave one walk back through each step on the tape:
- * J'u is tl_grad, and J v is the derivative of that with respect to u, along v. TL_ERR_CONSUMED without
- * the retain, TL_ERR_ARGUMENT for thresholds that are not below 1 and above 1. */
+ * with no_jacobians: `reach` and the verdict are then read off the norms, and mean what they say with a
+ * loss at the last step only. Jacobians leave one walk back through each step on the tape: J'u is
+ * tl_grad, and J v is the derivative of that with respect to u, along v. TL_ERR_CONSUMED without the
+ * retain, TL_ERR_ARGUMENT for thresholds that are not below 1 and above 1. */
 TL_API tl_status tl_gradient_flow_measure(tl_tape *t, const tl_unrolled *u,
                                           const tl_flow_options *options, tl_gradient_flow *flow);
 
@@ -128,8 +131,8 @@ TL_API const char *tl_flow_words(const tl_gradient_flow *flow, const tl_flow_tra
 /* A table for each trace, last step first, with at most about `rows` steps of it (0: all), a bar on a
  * logarithmic scale, products over time, and the verdict in words. */
 TL_API tl_status tl_flow_print(const tl_gradient_flow *flow, int rows, FILE *stream);
-/* layer,direction,state,step,norm,carried,frobenius,spectral,bound: a line for each state that was
- * counted; empty where a number does not exist. 17 digits. */
+/* layer,direction,state,step,norm,carried,reach,frobenius,spectral,bound: a line for each state that
+ * was counted; empty where a number does not exist. 17 digits. */
 TL_API tl_status tl_flow_csv(const tl_gradient_flow *flow, FILE *stream);
 /* A script for gnuplot 5, its data included, that draws an SVG to its standard output:
  * popen("gnuplot > flow.svg", "w") is a stream for it. All traces' norms over time, on a logarithmic

@@ -188,6 +188,28 @@ static void compare_step(run *r, const tl_flow_trace *trace, int64_t n)
     assert_near_at(trace->carried[n], plain_norm(carried, size), 1e-12, n);
 }
 
+/* log10 |g_S J_(S-1) .. J_n| / |g_S|; in the last step an LSTM's c has no gradient: S = T - 1 */
+static void compare_reach(run *r, const tl_flow_trace *trace)
+{
+    double a[MOST * MOST], v[MOST], x[MOST];
+    const int64_t last = trace->norm[T] > 0 ? T : T - 1, size = trace->units * B;
+    gradient_of(r, trace, last, v);
+    double whole = plain_norm(v, size);
+    assert_true(last == T || isnan(trace->reach[T]));
+    assert_same(trace->reach[last], 0);
+    for (int64_t n = last - 1; n >= 0; n--) {
+        full_jacobian(r, trace, n, a);
+        for (int64_t c = 0; c < size; c++) {
+            x[c] = 0;
+            for (int64_t row = 0; row < size; row++)
+                x[c] += v[row] * a[row * size + c];
+        }
+        memcpy(v, x, (size_t)size * sizeof *v);
+        assert_near_at(trace->reach[n], log10(plain_norm(v, size) / whole), 1e-12, n);
+    }
+    assert_near(trace->left, plain_norm(v, size) / whole, 1e-12);
+}
+
 static void compare_gradients(run *r, const tl_flow_trace *trace, int64_t n)
 {
     double g[MOST];
@@ -220,6 +242,8 @@ static void norms_are_those_of_full_matrices(void **state)
             assert_ptr_equal(tl_flow_find(&flow, trace->layer, trace->direction, trace->state), trace);
             for (int64_t n = 0; n <= T; n++)
                 compare_gradients(&r, trace, n);
+            if (!trace->direction)
+                compare_reach(&r, trace);
             for (int64_t n = 0; n < T; n++) {
                 compare_step(&r, trace, n);
                 assert_true(isnan(trace->bound[n]));
@@ -326,6 +350,45 @@ static void powers_of_an_eigenvalue(void **state)
         assert_int_equal(flow.verdict, cases[c].verdict);
         run_free(&r);
     }
+}
+
+/* The gravest of all cells, each judged by all of its states: with W_hh = 0 an LSTM's h has no gradient
+ * from one step to the next, and c carries it alone. */
+static void one_verdict_of_many(void **state)
+{
+    (void)state;
+    static const tl_lstm_options remembers = {.forget_bias = 5};
+    const tl_rnn_config lstm = {
+        .cell = &tl_lstm_cell, .options = &remembers, .input = I, .hidden = H, .layers = 1};
+    run r = {.n = net_from(&lstm), .t = tl_tape_new(NULL), .steps = T};
+    const double zeros[4 * H * H] = {0}, forget[4 * H] = {0, 0, 0, 0, 5, 5, 5, 5};
+    set_weight(&r.n, "weight_hh", zeros);
+    set_weight(&r.n, "weight_ih", zeros);
+    set_weight(&r.n, "bias_ih", forget);
+    set_weight(&r.n, "bias_hh", zeros);
+    record(&r, EVERY_STEP, NULL);
+    assert_int_equal(tl_backward_retain(r.t, r.loss), TL_OK);
+    tl_gradient_flow flow = flow_of(&r, NULL);
+    assert_int_equal(tl_flow_find(&flow, 0, 0, 0)->verdict, TL_FLOW_VANISHING);
+    assert_int_equal(tl_flow_find(&flow, 0, 0, 1)->verdict, TL_FLOW_HEALTHY);
+    assert_near(tl_flow_find(&flow, 0, 0, 1)->spectral[3], 1 / (1 + exp(-5)), 1e-12);
+    assert_int_equal(flow.verdict, TL_FLOW_HEALTHY);
+    run_free(&r);
+
+    tl_rnn_config two = linear_net;
+    two.layers = 2;
+    r = (run){.n = net_from(&two), .t = tl_tape_new(NULL), .steps = T};
+    set_diagonal(&r.n, 1.5); /* layer 0 */
+    tl_tensor *above = tl_rnn_weight(&r.n.rnn, 1, 0, "weight_hh")->value;
+    for (int i = 0; i < H * H; i++)
+        tl_tensor_set(above, i, i % (H + 1) == 0);
+    record(&r, LAST_STEP, NULL);
+    assert_int_equal(tl_backward_retain(r.t, r.loss), TL_OK);
+    flow = flow_of(&r, NULL);
+    assert_int_equal(flow.trace[0].verdict, TL_FLOW_EXPLODING);
+    assert_int_equal(flow.trace[1].verdict, TL_FLOW_HEALTHY);
+    assert_int_equal(flow.verdict, TL_FLOW_EXPLODING);
+    run_free(&r);
 }
 
 /* Losses at every step keep |dL/dh| up; that nothing comes from afar is seen all the same. */
@@ -492,7 +555,8 @@ static void it_bounds(const run *r, const tl_gradient_flow *flow)
                 fail_msg("layer %d, direction %d, step %lld: |J| = %.17g > %.17g", trace->layer,
                          trace->direction, (long long)n, trace->spectral[n], trace->bound[n]);
             assert_true(trace->carried[n] <= trace->bound[n] * trace->norm[n + 1] * (1 + 1e-12));
-            product *= trace->bound[n];
+            product *= isnan(trace->reach[n]) ? 1 : trace->bound[n];
+            assert_false(trace->reach[n] > log10(product) + 1e-9);
         }
         assert_true(trace->left <= product * (1 + 1e-12));
     }
@@ -757,6 +821,38 @@ static void the_regulariser_by_hand(void **state)
     net_free(&n);
 }
 
+/* The value for any network, from full Jacobians of all states of a cell: norms row by row. */
+static void the_regulariser_of_several_states(void **state)
+{
+    (void)state;
+    for (int c = 0; c < COUNT_OF(networks); c++) {
+        run r = run_of(&networks[c], T, EVERY_STEP);
+        tl_gradient_flow flow = flow_of(&r, &(tl_flow_options){.no_jacobians = true});
+        double omega = 0;
+        for (int k = 0; k < flow.count; k++) {
+            const tl_flow_trace *trace = &flow.trace[k];
+            if (trace->state >= 0 && r.u.states > 1)
+                continue;
+            for (int64_t n = 0; n < T; n++) {
+                double a[MOST * MOST], g[MOST], arrived[B] = {0}, after[B] = {0};
+                int64_t size = full_jacobian(&r, trace, n, a);
+                gradient_of(&r, trace, n + 1, g);
+                for (int64_t i = 0; i < size; i++) { /* [states,B,H] */
+                    double carried = 0;
+                    for (int64_t row = 0; row < size; row++)
+                        carried += g[row] * a[row * size + i];
+                    arrived[i / H % B] += g[i] * g[i];
+                    after[i / H % B] += carried * carried;
+                }
+                for (int b = 0; b < B; b++)
+                    omega += pow(sqrt(after[b] / arrived[b]) - 1, 2) / B;
+            }
+        }
+        assert_near_at(tl_item(r.t, tl_flow_penalty(r.t, r.loss, &r.u, NULL)), omega, 1e-12, c);
+        run_free(&r);
+    }
+}
+
 /* Rows without gradient add nothing, and no NaN; a network whose gradient keeps its norm costs nothing.
  */
 static void the_regulariser_at_its_ends(void **state)
@@ -832,21 +928,18 @@ static void words_and_numbers(void **state)
     open_paper(&p);
     assert_int_equal(tl_flow_print(&flow, 0, p.stream), TL_OK);
     check_paper(&p, "layer 0, state h: vanishing: a gradient is multiplied by 0.5 at each step back "
-                    "(below 0.9), by "
-                    "0.5 over all 1\n"
+                    "(below 0.9), by 0.5 over all 1\n"
                     "  step   |dL/ds|                               ratio     |J|_F     |J|_2     "
-                    "bound lg P|J|_2 lg "
-                    "Pbound\n"
+                    "bound  lg reach lg P|J|_2 lg Pbound\n"
                     "     2         5 |########################\n"
                     "     1       2.5 |#################              0.5         1       0.5       "
-                    "0.5    -0.301    "
-                    "-0.301\n");
+                    "0.5    -0.301    -0.301    -0.301\n");
     open_paper(&p);
     assert_int_equal(tl_flow_csv(&flow, p.stream), TL_OK);
-    check_paper(&p, "layer,direction,state,step,norm,carried,frobenius,spectral,bound\n"
-                    "0,0,0,0,,,,,\n"
-                    "0,0,0,1,2.5,2.5,1,0.5,0.5\n"
-                    "0,0,0,2,5,,,,\n");
+    check_paper(&p, "layer,direction,state,step,norm,carried,reach,frobenius,spectral,bound\n"
+                    "0,0,0,0,,,,,,\n"
+                    "0,0,0,1,2.5,2.5,-0.30102999566398114,1,0.5,0.5\n"
+                    "0,0,0,2,5,,0,,,\n");
     run_free(&r);
 }
 
@@ -934,6 +1027,55 @@ static void single_precision(void **state)
     tl_params_free(params);
 }
 
+/* However many iterations: what is left on the tape is one walk back for each step. */
+static void iterations_leave_nothing(void **state)
+{
+    (void)state;
+    size_t live[2];
+    uint32_t recorded[2];
+    for (int k = 0; k < 2; k++) {
+        run r = run_of(&networks[3], T, EVERY_STEP);
+        flow_of(&r, &(tl_flow_options){.iterations = k ? 200 : 2, .tolerance = 1e-300});
+        live[k] = tl_tape_measure(r.t).live;
+        recorded[k] = tl_tape_measure(r.t).variables;
+        run_free(&r);
+    }
+    assert_int_equal(live[0], live[1]);
+    assert_int_equal(recorded[0], recorded[1]);
+}
+
+/* With whatever memory there is: the whole of it, or an error that says so. */
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    net n = net_from(&networks[3]);
+    int done = 0, refused = 0;
+    for (size_t limit = 1 << 16; !done; limit += 1 << 16) {
+        tl_tape *t = tl_tape_new(&(tl_tape_config){.memory = limit});
+        tl_unrolled u;
+        tl_gradient_flow flow = {0};
+        if (!t)
+            continue;
+        tl_var y = tl_unroll_with(t, &n.rnn, input_for(t, &networks[3], T), NULL,
+                                  &(tl_unroll_options){.handles = &u, .keep_gradients = true});
+        tl_var loss = tl_sum(t, y);
+        tl_backward_retain(t, loss);
+        bool measured = tl_gradient_flow_measure(t, &u, NULL, &flow) == TL_OK;
+        for (tl_flow_held held = TL_HOLD_GRADIENTS; held <= TL_HOLD_NOTHING; held++)
+            tl_flow_penalty(t, loss, &u, &(tl_flow_penalty_options){.held = held});
+        if (!measured) {
+            assert_int_equal(flow.count, 0);
+            assert_int_equal(tl_tape_status(t), TL_ERR_MEMORY);
+        }
+        refused += !measured;
+        done = tl_tape_status(t) == TL_OK;
+        assert_true(done || tl_tape_status(t) == TL_ERR_MEMORY);
+        tl_tape_free(t);
+    }
+    assert_true(refused > 3);
+    net_free(&n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -941,6 +1083,7 @@ int main(void)
         cmocka_unit_test(states_without_gradient),
         cmocka_unit_test(spectral_norm_of_matrices),
         cmocka_unit_test(powers_of_an_eigenvalue),
+        cmocka_unit_test(one_verdict_of_many),
         cmocka_unit_test(losses_on_the_way_hide_nothing),
         cmocka_unit_test(orthogonal_stays_healthy),
         cmocka_unit_test(far_beyond_what_squares_can_hold),
@@ -955,11 +1098,14 @@ int main(void)
         cmocka_unit_test(shares_of_the_steps),
         cmocka_unit_test(the_regulariser_against_differences),
         cmocka_unit_test(the_regulariser_by_hand),
+        cmocka_unit_test(the_regulariser_of_several_states),
         cmocka_unit_test(the_regulariser_at_its_ends),
         cmocka_unit_test(words_and_numbers),
         cmocka_unit_test(pictures),
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(single_precision),
+        cmocka_unit_test(iterations_leave_nothing),
+        cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

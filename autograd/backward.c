@@ -154,10 +154,16 @@ static tl_var fit(tl_tape *t, tl_var dx, const tl_layout *to)
     return tl_sum_to(t, dx, to->ndim, to->shape);
 }
 
-/* Does a derivative go from n to its operand k, which is variable `id`? */
-TL_INLINE bool passes(const tl_tape *t, const tl_node *n, int k, uint32_t id)
+/* Is the variable on the way to what was asked for? All that is recorded during the walk is. */
+static TL_INLINE bool leads(const tl_walk *w, uint32_t id)
 {
-    return id >= t->walk.floor && (tl_node_at(t, id)->flags & NODE_NEEDS_GRADIENT) &&
+    return id >= w->floor && (!w->leads || id > w->last || w->leads[id - w->floor]);
+}
+
+/* Does a derivative go from n to its operand k, which is variable `id`? */
+static TL_INLINE bool passes(const tl_tape *t, const tl_node *n, int k, uint32_t id)
+{
+    return leads(&t->walk, id) && (tl_node_at(t, id)->flags & NODE_NEEDS_GRADIENT) &&
            !((n->flags & NODE_CUT) && tl_is_stopped(t, t->walk.node, k));
 }
 
@@ -168,7 +174,7 @@ static bool is_finite_term(tl_tape *t, const tl_node *n, int k, tl_var dx)
 }
 
 /* The term of operand k, on its way to the operand's gradient. */
-TL_INLINE bool deliver(tl_tape *t, const tl_node *n, int k, uint32_t id, tl_var dx)
+static TL_INLINE bool deliver(tl_tape *t, const tl_node *n, int k, uint32_t id, tl_var dx)
 {
     if ((t->observe & OBSERVE_TRAP) && !is_finite_term(t, n, k, dx))
         return false;
@@ -176,7 +182,7 @@ TL_INLINE bool deliver(tl_tape *t, const tl_node *n, int k, uint32_t id, tl_var 
 }
 
 /* A partial needs its operands as variables only: their numbers are not looked up. */
-TL_INLINE void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
+static TL_INLINE void push_elementwise(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
     enum { MOST = 4 };
     tl_var in[MOST];
@@ -320,7 +326,7 @@ static uint32_t run_hooks(tl_tape *t, uint32_t id, uint32_t handle)
     return handle_of(replaced.id);
 }
 
-TL_INLINE void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
+static TL_INLINE void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
 {
     double begin = t->observe & OBSERVE_PROFILE ? tl_clock() : 0;
     if (n->op->kind == TL_ELEMENTWISE)
@@ -331,7 +337,7 @@ TL_INLINE void push(tl_tape *t, const tl_node *n, tl_var y, tl_var g)
         tl_profile_add(t, n->op, (tl_profile_line){.backward = tl_clock() - begin});
 }
 
-TL_INLINE void walk_node(tl_tape *t, uint32_t id)
+static TL_INLINE void walk_node(tl_tape *t, uint32_t id)
 {
     tl_node *n = tl_node_at(t, id);
     uint32_t handle = complete(t, n), mark = t->recent.count;
@@ -597,6 +603,43 @@ static uint32_t first_of(int count, const tl_var *inputs)
     return first;
 }
 
+/* Which of the variables from .. to depend on an input. */
+static void find_leads(const tl_tape *t, uint32_t from, uint32_t to, bool *found)
+{
+    for (uint32_t id = from; id <= to; id++) {
+        const tl_node *n = tl_node_at(t, id);
+        bool lead = (n->flags & NODE_ASKED) || tl_is_stretch(n->op);
+        for (uint32_t k = 0; !lead && k < n->count; k++) {
+            uint32_t in = tl_node_inputs(n)[k];
+            lead = !(in & TL_LOOSE) && in >= from && found[in - from];
+        }
+        found[id - from] = lead;
+    }
+}
+
+/* The walk of tl_grad: down to the first of the inputs, along what leads to one. */
+static void walk_to(tl_tape *t, tl_var output, tl_var seed, uint32_t floor, bool create_graph)
+{
+    if (!(tl_node_at(t, output.id)->flags & NODE_NEEDS_GRADIENT) || output.id < floor)
+        return;
+    tl_block *room = tl_pool_get(&t->pool, output.id - floor + 1);
+    if (!room) {
+        tl_tape_no_memory(t);
+        return;
+    }
+    bool *found = tl_block_data(room);
+    find_leads(t, floor, output.id, found);
+    if (found[output.id - floor])
+        walk(t, output.id, seed,
+             (tl_walk){.create_graph = create_graph,
+                       .retain = true,
+                       .leads = found,
+                       .last = output.id,
+                       .floor = floor});
+    t->walk.leads = NULL;
+    tl_pool_put(&t->pool, room);
+}
+
 tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, const tl_var *inputs,
                   bool create_graph, tl_var *grads)
 {
@@ -609,9 +652,7 @@ tl_status tl_grad(tl_tape *t, tl_var output, tl_var output_grad, int count, cons
         return tl_tape_no_memory(t);
     uint32_t *saved = tl_block_data(room);
     ask_inputs(t, count, inputs, saved);
-    if (tl_node_at(t, output.id)->flags & NODE_NEEDS_GRADIENT)
-        walk(t, output.id, output_grad,
-             (tl_walk){.create_graph = create_graph, .retain = true, .floor = first_of(count, inputs)});
+    walk_to(t, output, output_grad, first_of(count, inputs), create_graph);
     collect_inputs(t, count, inputs, saved, grads);
     tl_pool_put(&t->pool, room);
     return t->error.status;

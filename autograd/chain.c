@@ -425,6 +425,11 @@ static const tl_op steps_op = {.name = "steps",
                                .shape = steps_shape,
                                .vjp = steps_vjp};
 
+bool tl_is_chain(const tl_op *op)
+{
+    return op == &steps_op;
+}
+
 /* A stretch in place of its steps. seed: where the gradients of the outputs are known, and these not
  * wanted. */
 static void record_stretch(tl_tape *t, const part *p, tl_var *state, tl_var *output, tl_var *seed)

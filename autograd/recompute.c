@@ -113,6 +113,11 @@ static const tl_op stretch_op = {.name = "stretch",
                                  .forward = stretch_forward,
                                  .vjp = stretch_vjp};
 
+bool tl_is_stretch(const tl_op *op)
+{
+    return op == &stretch_op || tl_is_chain(op);
+}
+
 /* ---- recording one ---------------------------------------------------------------------- */
 
 static bool outputs_fit(tl_tape *t, int outputs, const tl_var *out)

@@ -350,8 +350,8 @@ static bool common_dtype(tl_tape *t, const tl_op *op, int count, tl_node *const 
     return t->error.status == TL_OK;
 }
 
-TL_INLINE tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
-                                   const tl_attr *attr)
+static TL_INLINE tl_var apply_elementwise(tl_tape *t, const tl_op *op, int count, const tl_var *in,
+                                          const tl_attr *attr)
 {
     tl_node *x[TL_MAP_MOST] = {NULL};
     if (!find_operands(t, op, count, in, x))

@@ -20,7 +20,7 @@
 #include "tensor/threads.h"
 
 /* On the path of every small op: not inlined, each costs some 30 instructions of 450. */
-#define TL_INLINE __attribute__((always_inline)) static inline
+#define TL_INLINE __attribute__((always_inline)) inline
 
 enum {
     NODE_NEEDS_GRADIENT = 1,
@@ -158,7 +158,11 @@ typedef struct tl_walk {
     bool create_graph; /* record what the derivatives compute */
     bool sinks;        /* add to the gradient tensors of leaves */
     bool retain;
-    uint32_t node;     /* where the walk is */
+    uint32_t node; /* where the walk is */
+    /* tl_grad: does a variable of floor..last depend on an input? What does not has no business in the
+     * walk. NULL: all that wants a gradient does. */
+    const bool *leads;
+    uint32_t last;
     uint32_t floor;    /* nothing before this variable matters: the first of tl_grad's inputs */
     uint32_t pending;  /* nodes with an op whose gradient has begun */
     tl_id_list leaves; /* leaves whose gradient has begun */
@@ -277,6 +281,12 @@ tl_tape_mark tl_tape_mark_here(const tl_tape *t);
 void tl_tape_rewind(tl_tape *t, const tl_tape_mark *mark);
 
 void *tl_grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size);
+
+/* ---- recompute.c, chain.c --------------------------------------------------------------- */
+
+/* Does the op record other ops again on the way back? They may depend on more than its operands. */
+bool tl_is_stretch(const tl_op *op);
+bool tl_is_chain(const tl_op *op);
 
 /* ---- backward.c ------------------------------------------------------------------------- */
 

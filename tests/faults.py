@@ -50,6 +50,7 @@ TIMEOUT = 60  # seconds; a test that a fault keeps from ending has noticed it
 # Both are regular expressions that must match from beginning to end.
 EQUIVALENT = [
     (r"lstm_gates_vjp_fused", r"off by one: 5 \* n -> .* \+ 1", "tl_slice clips to the size, which is 5 n"),
+    (r"gru_gates_vjp_fused", r"off by one: 7 \* n -> .* \+ 1", "tl_slice clips to the size, which is 7 n"),
     (r"gelu_tanh_partial", r"constant: -?40 -> .*", "tanh u is 1 or -1 from 20 on as well"),
     (r"zeros_of|gather_vjp", r"sign: (tl_expand\(t, tl_full|zeros_of).*", "zeros of either sign, to be added to"),
     (r"column_vjp", r"exchange operands: tl_sum_outer.*", "[K,1] or [1,K]: reshaped to [K]"),

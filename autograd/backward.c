@@ -608,7 +608,7 @@ static void find_leads(const tl_tape *t, uint32_t from, uint32_t to, bool *found
 {
     for (uint32_t id = from; id <= to; id++) {
         const tl_node *n = tl_node_at(t, id);
-        bool lead = (n->flags & NODE_ASKED) || tl_is_stretch(n->op);
+        bool lead = (n->flags & NODE_ASKED) || (n->op && n->op->captures);
         for (uint32_t k = 0; !lead && k < n->count; k++) {
             uint32_t in = tl_node_inputs(n)[k];
             lead = !(in & TL_LOOSE) && in >= from && found[in - from];

@@ -422,13 +422,9 @@ static const tl_op steps_op = {.name = "steps",
                                .least = 1,
                                .most = TL_CHAIN_STATES,
                                .mixed = true,
+                               .captures = true,
                                .shape = steps_shape,
                                .vjp = steps_vjp};
-
-bool tl_is_chain(const tl_op *op)
-{
-    return op == &steps_op;
-}
 
 /* A stretch in place of its steps. seed: where the gradients of the outputs are known, and these not
  * wanted. */

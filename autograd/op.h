@@ -88,9 +88,10 @@ struct tl_op {
      * named.h. */
     const char *attributes;
 
-    bool mixed;       /* operands may differ in dtype, e.g. numbers and indices */
-    bool dense;       /* operands that are not contiguous are copied first; at most 4 operands */
-    bool any_dtype;   /* elementwise: operands have one dtype, whichever: `kernel` has four entries */
+    bool mixed;     /* operands may differ in dtype, e.g. numbers and indices */
+    bool dense;     /* operands that are not contiguous are copied first; at most 4 operands */
+    bool captures;  /* y may depend on variables beside the operands, to which its vjp adds by itself */
+    bool any_dtype; /* elementwise: operands have one dtype, whichever: `kernel` has four entries */
     bool mask_result; /* elementwise: y is a mask (u8), and no derivative passes */
     unsigned masks;   /* elementwise: bit k: operand k is a mask (u8), the others are reals */
 

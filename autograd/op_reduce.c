@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "autograd/op_dim.h"
+#include "autograd/dims.h"
 #include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 

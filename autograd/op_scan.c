@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "autograd/op_dim.h"
+#include "autograd/dims.h"
 #include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "autograd/op_dim.h"
+#include "autograd/dims.h"
 #include "autograd/tape_impl.h"
 
 /* ---- a stable merge sort ----------------------------------------------------------------- */

@@ -109,14 +109,10 @@ static const tl_op stretch_op = {.name = "stretch",
                                  .least = 1,
                                  .most = -1,
                                  .mixed = true,
+                                 .captures = true,
                                  .shape = stretch_shape,
                                  .forward = stretch_forward,
                                  .vjp = stretch_vjp};
-
-bool tl_is_stretch(const tl_op *op)
-{
-    return op == &stretch_op || tl_is_chain(op);
-}
 
 /* ---- recording one ---------------------------------------------------------------------- */
 

@@ -282,12 +282,6 @@ void tl_tape_rewind(tl_tape *t, const tl_tape_mark *mark);
 
 void *tl_grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size);
 
-/* ---- recompute.c, chain.c --------------------------------------------------------------- */
-
-/* Does the op record other ops again on the way back? They may depend on more than its operands. */
-bool tl_is_stretch(const tl_op *op);
-bool tl_is_chain(const tl_op *op);
-
 /* ---- backward.c ------------------------------------------------------------------------- */
 
 /* Within a walk: adds seed[k] to the gradient of output[k], and walks from the end of the tape back to

@@ -148,7 +148,7 @@ static tl_var multiply(const tl_call *c, tl_var rows, const sizes *s, int64_t in
 static tl_var convolve(const tl_call *c, int dims)
 {
     tl_tape *t = c->tape;
-    sizes s;
+    sizes s = {0};
     if (!channels_fit(c, dims, &s))
         return tl_poison(t);
     window w = kernel_of(c, dims);

@@ -49,7 +49,8 @@ typedef enum tl_schedule {
                     steps */
     TL_SQRT,     /* the same with ceil(sqrt T): memory of 2 sqrt T steps */
     /* The binomial schedule: at most `slots` states at a time, and for that many the fewest steps
-     * possible. Griewank and Walther, "Algorithm 799: revolve", ACM TOMS 26 (2000) */
+     * possible. Griewank and Walther, "Algorithm 799: revolve", ACM TOMS 26 (2000). (The programme for
+     * hidden states of Gruslys et al. finds the same places.) */
     TL_REVOLVE,
     /* At most `slots` steps with all that they compute, chosen by dynamic programming. Gruslys et al.,
      * "Memory-efficient backpropagation through time", NIPS 2016, equation 3 (internal states) */

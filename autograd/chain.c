@@ -185,8 +185,7 @@ typedef struct stretch {
                      values: */
     tl_var *seed; /* their gradients are known already, [to - from] */
     int shared;   /* the state that the last output is; -1: none */
-    uint32_t scope, chain;
-    tl_random random; /* as it was before */
+    tl_moment moment; /* when it began */
     tl_dtype dtype;
     const tl_layout *state[TL_CHAIN_STATES], *output;
     int64_t total; /* elements */
@@ -361,26 +360,11 @@ static void pieces(tl_tape *t, const stretch *s, tl_var all, tl_var *state, tl_v
 
 static void record_part(tl_tape *t, const part *p, tl_var *state, tl_var *output, tl_var *seed);
 
-/* On the record, whatever the walk itself does. */
-static void record_again(tl_tape *t, const stretch *s, tl_var *state, tl_var *output, tl_var *seed)
+static void walk_steps(const tl_call *c, tl_var dy, uint32_t from)
 {
-    int unrecorded = t->unrecorded;
-    uint32_t scope = t->scopes.current, chain = t->chain;
-    tl_random random = t->random;
-    t->chain = s->chain;
-    t->unrecorded = 0;
-    t->random = s->random;
-    t->scopes.current = s->scope;
-    record_part(t, &s->p, state, output, seed);
-    t->random = random;
-    if (t->error.status == TL_OK)
-        t->scopes.current = scope;
-    t->chain = chain;
-    t->unrecorded = unrecorded;
-}
-
-static void walk_again(tl_tape *t, const stretch *s, const tl_var *in, tl_var dy, uint32_t from)
-{
+    tl_tape *t = c->tape;
+    const stretch *s = stretch_of(c);
+    tl_moment now = tl_moment_now(t);
     int64_t n = s->p.to - s->p.from;
     int states = s->p.w->chain.states;
     tl_var *output = tl_scratch(t, 2 * (size_t)(n + states) * sizeof *output);
@@ -393,26 +377,17 @@ static void walk_again(tl_tape *t, const stretch *s, const tl_var *in, tl_var dy
     pieces(t, s, dy, state_seed, seed);
     if (s->shared >= 0) /* it has come by way of the state */
         seed[n - 1] = TL_NONE;
-    copy_states(s->p.w, in, state);
-    record_again(t, s, state, output, seed);
+    copy_states(s->p.w, c->in, state);
+    tl_moment_set(t, &s->moment);
+    record_part(t, &s->p, state, output, seed);
+    tl_moment_set(t, &now);
     tl_walk_stretch(t, from, (int)n + states, output, seed);
 }
 
 static void steps_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
-    tl_tape *t = c->tape;
     (void)dx; /* the walk of what is recorded again adds to the operands' gradients itself */
-    if (!t->walk.active) {
-        tl_call_fail(c, TL_ERR_NO_DERIVATIVE, "there is no forward mode through a stretch");
-        return;
-    }
-    tl_tape_mark mark = tl_tape_mark_here(t);
-    uint32_t again = t->again;
-    t->again = again < mark.nodes ? again : mark.nodes;
-    walk_again(t, stretch_of(c), c->in, dy, mark.nodes);
-    if (!t->walk.create_graph)
-        tl_tape_rewind(t, &mark);
-    t->again = again;
+    tl_derive_again(c, dy, walk_steps);
 }
 
 static const tl_op steps_op = {.name = "steps",
@@ -433,13 +408,7 @@ static void record_stretch(tl_tape *t, const part *p, tl_var *state, tl_var *out
     stretch *s = tl_scratch(t, sizeof *s);
     if (!s)
         return;
-    *s = (stretch){.p = *p,
-                   .valued = !seed,
-                   .seed = seed,
-                   .shared = -1,
-                   .scope = t->scopes.current,
-                   .chain = t->chain,
-                   .random = t->random};
+    *s = (stretch){.p = *p, .valued = !seed, .seed = seed, .shared = -1, .moment = tl_moment_now(t)};
     if (!run(t, s, state))
         return;
     if (t->walk.active)

@@ -18,14 +18,45 @@
 #include "autograd/tape_impl.h"
 #include "tensor/kernels.h"
 
+/* ---- recording again -------------------------------------------------------------------- */
+
+tl_moment tl_moment_now(const tl_tape *t)
+{
+    return (tl_moment){t->scopes.current, t->chain, t->unrecorded, t->random};
+}
+
+void tl_moment_set(tl_tape *t, const tl_moment *moment)
+{
+    t->scopes.current = moment->scope;
+    t->chain = moment->chain;
+    t->unrecorded = moment->unrecorded;
+    t->random = moment->random;
+}
+
+void tl_derive_again(const tl_call *c, tl_var dy,
+                     void (*walk)(const tl_call *c, tl_var dy, uint32_t from))
+{
+    tl_tape *t = c->tape;
+    if (!t->walk.active) {
+        tl_call_fail(c, TL_ERR_NO_DERIVATIVE, "there is no forward mode through a stretch");
+        return;
+    }
+    tl_tape_mark mark = tl_tape_mark_here(t);
+    uint32_t again = t->again;
+    t->again = again < mark.nodes ? again : mark.nodes;
+    walk(c, dy, mark.nodes);
+    if (!t->walk.create_graph)
+        tl_tape_rewind(t, &mark);
+    t->again = again;
+}
+
 /* ---- what is kept of a stretch ---------------------------------------------------------- */
 
 typedef struct kept {
     tl_stretch *function;
     void *context;
     int outputs;
-    uint32_t scope, untied;
-    tl_random random; /* as it was before */
+    tl_moment moment; /* when it began */
     tl_dtype dtype;
     int64_t total;           /* elements of all outputs */
     const tl_layout **shape; /* [outputs] */
@@ -64,43 +95,26 @@ static void parts(tl_tape *t, const kept *s, tl_var all, tl_var *out)
     }
 }
 
-/* Recorded anew, on the record whatever the walk itself does. */
-static void record_again(tl_tape *t, const kept *s, const tl_var *in, tl_var *out)
+static void walk_stretch(const tl_call *c, tl_var dy, uint32_t from)
 {
-    int unrecorded = t->unrecorded;
-    uint32_t scope = t->scopes.current;
-    tl_random random = t->random;
-    t->unrecorded = 0;
-    t->random = s->random;
-    t->scopes.current = s->scope;
-    s->function(t, s->context, in, out);
-    t->random = random;
-    if (t->error.status == TL_OK)
-        t->scopes.current = scope;
-    t->unrecorded = unrecorded;
+    tl_tape *t = c->tape;
+    const kept *s = kept_of(c);
+    tl_moment now = tl_moment_now(t);
+    tl_var *out = tl_scratch(t, (size_t)s->outputs * sizeof *out);
+    tl_var *seed = tl_scratch(t, (size_t)s->outputs * sizeof *seed);
+    if (!out || !seed)
+        return;
+    parts(t, s, dy, seed);
+    tl_moment_set(t, &s->moment);
+    s->function(t, s->context, c->in, out);
+    tl_moment_set(t, &now);
+    tl_walk_stretch(t, from, s->outputs, out, seed);
 }
 
 static void stretch_vjp(const tl_call *c, tl_var dy, tl_var *dx)
 {
-    tl_tape *t = c->tape;
-    const kept *s = kept_of(c);
-    (void)dx; /* the walk of what was recorded again adds to the operands' gradients itself */
-    if (!t->walk.active) {
-        tl_call_fail(c, TL_ERR_NO_DERIVATIVE, "there is no forward mode through a stretch");
-        return;
-    }
-    tl_tape_mark mark = tl_tape_mark_here(t);
-    uint32_t again = t->again;
-    t->again = again < mark.nodes ? again : mark.nodes;
-    tl_var *out = tl_scratch(t, 2 * (size_t)s->outputs * sizeof *out), *seed = out + s->outputs;
-    if (out) {
-        parts(t, s, dy, seed);
-        record_again(t, s, c->in, out);
-        tl_walk_stretch(t, mark.nodes, s->outputs, out, seed);
-    }
-    if (!t->walk.create_graph)
-        tl_tape_rewind(t, &mark);
-    t->again = again;
+    (void)dx; /* the walk of what is recorded again adds to the operands' gradients itself */
+    tl_derive_again(c, dy, walk_stretch);
 }
 
 static const tl_op stretch_op = {.name = "stretch",
@@ -182,8 +196,7 @@ static kept *new_kept(tl_tape *t, tl_stretch *function, void *context, int outpu
     *s = (kept){.function = function,
                 .context = context,
                 .outputs = outputs,
-                .scope = t->scopes.current,
-                .random = t->random,
+                .moment = tl_moment_now(t),
                 .shape = tl_scratch(t, (size_t)outputs * sizeof *s->shape)};
     return s->shape ? s : NULL;
 }

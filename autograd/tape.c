@@ -551,6 +551,13 @@ static tl_var tied_leaf(tl_tape *t, tl_tensor *value, tl_tensor *gradient, bool 
 /* One more use of an untied tensor. */
 static tl_var untied_use(tl_tape *t, tl_tensor *value)
 {
+    if (t->again != UINT32_MAX) {
+        tl_tape_fail(
+            t, TL_ERR_ARGUMENT,
+            "untie: a use within a stretch that is recorded again would be forgotten with it, and its "
+            "gradient too; record the steps plainly");
+        return tl_poison(t);
+    }
     tl_var v = new_leaf(t, value, NULL, true);
     if (t->error.status)
         return v;

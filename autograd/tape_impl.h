@@ -282,6 +282,22 @@ void tl_tape_rewind(tl_tape *t, const tl_tape_mark *mark);
 
 void *tl_grow_array(tl_tape *t, void *array, uint32_t *capacity, size_t size);
 
+/* ---- recompute.c: what ops that are recorded again have in common ------------------------ */
+
+/* Where on the tape, and with which random numbers, something is recorded. */
+typedef struct tl_moment {
+    uint32_t scope, chain;
+    int unrecorded;
+    tl_random random;
+} tl_moment;
+
+tl_moment tl_moment_now(const tl_tape *t);
+void tl_moment_set(tl_tape *t, const tl_moment *moment);
+/* Their derivative: `walk` records the op's ops again, from variable `from` on, and walks them; then
+ * the tape is rewound. */
+void tl_derive_again(const tl_call *c, tl_var dy,
+                     void (*walk)(const tl_call *c, tl_var dy, uint32_t from));
+
 /* ---- backward.c ------------------------------------------------------------------------- */
 
 /* Within a walk: adds seed[k] to the gradient of output[k], and walks from the end of the tape back to

@@ -318,6 +318,11 @@ static void fails_the_second_time(tl_tape *t, void *context, const tl_var *in, t
         tl_tape_fail(t, TL_ERR_ARGUMENT, "not again");
 }
 
+static void uses_a_tensor(tl_tape *t, void *context, const tl_var *in, tl_var *out)
+{
+    out[0] = tl_mul(t, in[0], tl_leaf(t, context, NULL));
+}
+
 static void errors_in_words(void **state)
 {
     (void)state;
@@ -335,6 +340,15 @@ static void errors_in_words(void **state)
     tl_scope_begin(t, "layer", 2);
     tl_recompute(t, fails_inside, &wrong, 1, &in, 1, out);
     assert_error(t, TL_ERR_SHAPE, "add: shapes cannot be broadcast: [2,3] and [4] (layer 2)");
+    in = tl_leaf(t, x, NULL);
+    tl_tensor *untied = zeros_like(x); /* its uses, and their gradients, would go with the stretch */
+    tl_untie(t, untied);
+    tl_recompute(t, uses_a_tensor, untied, 1, &in, 1, out);
+    assert_error(
+        t, TL_ERR_ARGUMENT,
+        "untie: a use within a stretch that is recorded again would be forgotten with it, and its "
+        "gradient too; record the steps plainly");
+    tl_tensor_release(untied);
     int calls = 0;
     in = tl_leaf(t, x, NULL);
     tl_recompute(t, fails_the_second_time, &calls, 1, &in, 1, out);

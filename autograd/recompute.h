@@ -25,7 +25,8 @@ typedef void tl_stretch(tl_tape *t, void *context, const tl_var *in, tl_var *out
 /* out[0..outputs-1] as if `stretch` had been called: computed at once, but recorded as one variable.
  * Outputs are reals of one dtype, at most TL_MAX_DIMS - 1 dimensions each. Within a no-record region
  * the function is just called. `context` is kept as a pointer, and must live until the tape is reset.
- * Derivatives of every order by tl_backward and tl_grad; forward mode (tl_jvp) is refused. */
+ * Derivatives of every order by tl_backward and tl_grad; forward mode (tl_jvp) is refused, and so are
+ * uses of untied tensors (tl_untie) within the function. */
 TL_API tl_status tl_recompute(tl_tape *t, tl_stretch *stretch, void *context, int inputs,
                               const tl_var *in, int outputs, tl_var *out);
 
